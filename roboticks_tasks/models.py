@@ -1,0 +1,157 @@
+"""The values that the lifecycle's functions take and return: frozen, serialisable, never a live object."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Share one configuration: immutable, named fields only, nothing unknown accepted when read back."""
+
+
+class Binary(Value, frozen=True, kw_only=True):
+    """A device manager that is present and can run on the target."""
+
+    path: str
+    sha256: str | None = None
+    architecture: str | None = None
+    version: str | None = None
+
+
+class BackendRef(Value, frozen=True, kw_only=True):
+    """Where the platform is, and where (not what) its credentials are.
+
+    `secret_file` and `api_key_file` name files of the local platform; for a remote one both are None and the
+    credentials come from `ROBOTICKS_PROJECT_SECRET` and `ROBOTICKS_API_KEY`.
+    """
+
+    url: str
+    kind: Literal["remote", "local"] = "remote"
+    organization: str | None = None
+    project: str | None = None
+    directory: str | None = None
+    pid: int | None = None
+    start_time: int | None = None
+    started_here: bool = False
+    secret_file: str | None = None
+    api_key_file: str | None = None
+
+
+class DeviceManager(Value, frozen=True, kw_only=True):
+    """A device manager that runs detached on the target: a description, not a connection.
+
+    `identity` is what tells this process from a later one with the same pid: its start time and the boot it belongs to.
+    """
+
+    pid: int
+    identity: str
+    binary: str
+    root: str
+    log_path: str
+    state_path: str
+    backend: BackendRef
+
+
+class Dsn(Value, frozen=True, kw_only=True):
+    """The device's serial number on the platform, and who spoke first."""
+
+    value: str
+    source: Literal["state", "log"]
+
+
+class Session(Value, frozen=True, kw_only=True):
+    """A session of the device; the platform made its id."""
+
+    id: str
+    dsn: str
+    source: Literal["state", "log", "platform"]
+
+
+class Composition(Value, frozen=True, kw_only=True):
+    """One composition as the device manager reports it."""
+
+    name: str
+    mode: str
+    status: str
+    error: str | None = None
+
+
+class Deployment(Value, frozen=True, kw_only=True):
+    """What runs on the device; no composition when the deployment folder is missing.
+
+    `bus` is the ZeroMQ endpoint, as seen from the target, on which the modules' messages are published.
+    """
+
+    path: str
+    mode: str
+    compositions: tuple[Composition, ...] = ()
+    files_sent: int = 0
+    bus: str | None = None
+
+
+class PytestResult(Value, frozen=True, kw_only=True):
+    """The verdict of the tests: exit code of the command, counts and times from the JUnit file; duration in seconds."""
+
+    exit_code: int
+    junit: str
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    duration: float
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing failed."""
+        return self.exit_code == 0
+
+
+class TeardownPart(Value, frozen=True, kw_only=True):
+    """One thing teardown did, or could not do; duration in seconds."""
+
+    name: str
+    ok: bool
+    detail: str
+    duration: float
+
+
+class TeardownReport(Value, frozen=True, kw_only=True):
+    """Every part of a teardown, tried in order."""
+
+    parts: tuple[TeardownPart, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether every part could be confirmed."""
+        return all(part.ok for part in self.parts)
+
+
+class StepResult(Value, frozen=True, kw_only=True):
+    """How one step of a run ended; duration in seconds. A failed one says which code and verdict it gives the run."""
+
+    name: str
+    outcome: Literal["ok", "failed", "cancelled"]
+    duration: float
+    error: str | None = None
+    exit_code: int = 0
+    verdict: str | None = None
+
+
+class RunResult(Value, frozen=True, kw_only=True):
+    """A finished run: the content of result.json, and the contract with CI."""
+
+    run_id: str
+    profile: str
+    verdict: str
+    exit_code: int
+    reason: str
+    started_at: str
+    duration: float
+    steps: tuple[StepResult, ...] = ()
+    dsn: str | None = None
+    session_id: str | None = None
+    compositions: tuple[Composition, ...] = ()
+    tests: PytestResult | None = None
+    teardown: TeardownReport | None = None
