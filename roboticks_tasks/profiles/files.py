@@ -1,0 +1,140 @@
+"""Find a profile by name or path, read it, and lay the environment and the flags over it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roboticks_tasks.errors import ConfigError
+from roboticks_tasks.profiles.explain import explain
+from roboticks_tasks.profiles.values import Profile, Timeouts
+
+ENVIRONMENT = {
+    "ROBOTICKS_ROOT": "device_manager.root",
+    "ROBOTICKS_API_URL": "backend",
+    "ROBOTICKS_ORG": "organization",
+    "ROBOTICKS_PROJECT": "project",
+    "ROBOTICKS_COMPOSITION": "deployment.composition",
+    "ROBOTICKS_COMPOSITION_MODE": "deployment.mode",
+    "ROBOTICKS_TEST_COMMAND": "tests.command",
+    "ROBOTICKS_TEST_TIMEOUT": "tests.timeout",
+}
+"""Variables and the key that each overrides. The secret, `ROBOTICKS_PROJECT_SECRET`, never enters a profile."""
+
+
+def load_profile(
+    name_or_path: str | Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+    timeout_multiplier: float = 1.0,
+) -> Profile:
+    """Read a profile: `overrides` (dotted keys) beat `ROBOTICKS_*` variables, these the file, and that the defaults.
+
+    `environ` is the process's environment unless given. Every timeout but the tests' is multiplied by
+    `timeout_multiplier`. Raises ConfigError for an unknown profile (with the nearest names), for TOML that does not
+    parse (with the line) and for a key or value that does not fit (with file, line and key).
+    """
+    environ = os.environ if environ is None else environ
+    path = _find(str(name_or_path), environ)
+    profile = _read(path)
+    for variable, key in ENVIRONMENT.items():
+        if value := environ.get(variable):
+            profile = _override(profile, key, value, source=f"environment variable {variable}")
+    for key, override in (overrides or {}).items():
+        if override is not None:
+            profile = _override(profile, key, override, source=f"option for {key}")
+    return _anchor(_scale(profile, timeout_multiplier))
+
+
+def find_profiles(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
+    """Return every profile that can be named, with its file; a nearer folder hides a farther one's."""
+    found: dict[str, Path] = {}
+    for folder in _folders(os.environ if environ is None else environ):
+        for path in sorted(folder.glob("*.toml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def _folders(environ: Mapping[str, str]) -> list[Path]:
+    package = Path(__file__).resolve().parent.parent
+    extra = [Path(item) for item in environ.get("ROBOTICKS_PROFILES", "").split(os.pathsep) if item]
+    # The last two are where a wheel puts the shipped profiles, and where a checkout has them.
+    return [Path("hardware_profiles"), *extra, package / "hardware_profiles", package.parent / "hardware_profiles"]
+
+
+def _find(name: str, environ: Mapping[str, str]) -> Path:
+    if name.endswith(".toml") or os.sep in name:
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"profile file {name} does not exist", remedy="give a path to a TOML file, or a name")
+        return path
+    known = find_profiles(environ)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+        raise ConfigError(
+            f"unknown profile {name!r}: no {name}.toml in ./hardware_profiles, $ROBOTICKS_PROFILES or the package",
+            remedy=hint,
+        )
+    return known[name]
+
+
+def _read(path: Path) -> Profile:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"profile {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"profile {path} is not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"profile {path} is not valid TOML: {error}", remedy="mend that line") from error
+    document.setdefault("name", path.stem)
+    try:
+        return msgspec.convert(document, Profile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(explain(error, path=path, text=text)) from error
+
+
+def _override(profile: Profile, key: str, value: object, *, source: str) -> Profile:
+    document: dict[str, Any] = msgspec.to_builtins(profile)
+    *tables, last = key.split(".")
+    table = document
+    for name in tables:
+        table = table[name]
+    table[last] = value
+    try:
+        return msgspec.convert(document, Profile, strict=False)
+    except msgspec.ValidationError as error:
+        reason = str(error).partition(" - at ")[0]
+        raise ConfigError(f"{source}: {reason} (it sets `{key}`), got {value!r}") from error
+
+
+def _anchor(profile: Profile) -> Profile:
+    """Make the folders of this machine absolute, so that a later step may run in another working directory."""
+    replace = msgspec.structs.replace
+    platform = replace(profile.local_platform, directory=_absolute(profile.local_platform.directory))
+    manager = profile.device_manager
+    if profile.target.kind == "local":
+        manager = replace(manager, root=_absolute(manager.root))
+    return replace(profile, local_platform=platform, device_manager=manager)
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().absolute())
+
+
+def _scale(profile: Profile, factor: float) -> Profile:
+    if factor == 1.0:
+        return profile
+    if not factor > 0:
+        raise ConfigError(f"the timeout multiplier must be greater than 0, not {factor:g}")
+    scaled = {name: value * factor for name, value in msgspec.structs.asdict(profile.timeouts).items()}
+    return msgspec.structs.replace(profile, timeouts=Timeouts(**scaled))
