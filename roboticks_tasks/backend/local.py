@@ -1,0 +1,166 @@
+"""The local platform: started when nobody runs it yet, found when somebody does, stopped by its last user."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import selectors
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from roboticks_tasks import processes
+from roboticks_tasks.backend import users
+from roboticks_tasks.errors import BackendError, ConfigError
+from roboticks_tasks.models import BackendRef
+from roboticks_tasks.profiles.values import LocalPlatform
+
+START_TIMEOUT = 15.0
+"""Seconds for the local platform to come up; it needs a fifth of one."""
+
+NEEDED = ("cryptography", "paho", "starlette", "uvicorn", "yaml", "zmq")
+"""What the extra `sim` installs; looked for before anything starts, so that the remedy is one sentence."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """What platform.json says of a platform that runs (it says more)."""
+
+    pid: int
+    start_time: int
+    url: str
+    organization: str
+    project: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a platform could not start."""
+
+    code: str
+    message: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The line that a starting platform writes when it failed."""
+
+    error: Problem | None = None
+
+
+def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
+    """Return the local platform of `options.directory`, started if need be; the run in folder `run` counts as its user.
+
+    ConfigError when its parts are not installed, its folder cannot be written or a port is taken; BackendError when
+    it does not come up.
+    """
+    directory = _prepare(options)
+    with users.exclusive(directory):
+        address = _running(directory)
+        started_here = address is None
+        if address is None:
+            address = _start(options, directory)
+        pid, started = users.own_process()
+        users.join(directory, run, pid=pid, started=started)
+    return BackendRef(
+        kind="local",
+        url=address.url,
+        organization=address.organization,
+        project=address.project,
+        directory=str(directory),
+        pid=address.pid,
+        start_time=address.start_time,
+        started_here=started_here,
+        secret_file=str(directory / "project-secret"),
+        api_key_file=str(directory / "api-key"),
+    )
+
+
+def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
+    """Leave the local platform and stop it when no living run uses it; return what was done, in words.
+
+    A platform that somebody started by hand is left running. BackendError when it cannot be stopped.
+    """
+    if not directory.is_dir():
+        return "none was started"
+    with users.exclusive(directory):
+        if users.leave(directory, run):
+            return "left running: another run uses it"
+        address = _running(directory)
+        if address is None:
+            return "not running"
+        if not (directory / "started-by-run").exists():
+            return "left running: it was started by hand"
+        if not processes.stop(address.pid, address.start_time, grace=grace):
+            raise BackendError(f"the local platform (pid {address.pid}) does not stop")
+        (directory / "platform.json").unlink(missing_ok=True)
+        (directory / "started-by-run").unlink(missing_ok=True)
+    return "stopped"
+
+
+def _prepare(options: LocalPlatform) -> Path:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the local platform needs {', '.join(missing)}, which {sys.executable} does not have",
+            remedy="install `roboticks-tasks[sim]`",
+        )
+    directory = Path(options.directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (directory / "users.lock").touch(mode=0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"the local platform's folder {directory} cannot be written: {error.strerror}",
+            remedy="set `local_platform.directory` in the profile",
+        ) from error
+    return directory
+
+
+def _running(directory: Path) -> Address | None:
+    try:
+        address = msgspec.json.decode((directory / "platform.json").read_bytes(), type=Address)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return address if processes.is_alive(address.pid, address.start_time) else None
+
+
+def _start(options: LocalPlatform, directory: Path) -> Address:
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "roboticks_tasks.sim.platform", "--directory", str(directory)]
+    command += ["--http-port", str(options.http_port), "--mqtt-port", str(options.mqtt_port)]
+    command += ["--broker", options.broker, "--ready-fd", str(writer)]
+    with os.fdopen(reader, "rb") as answer, (directory / "platform.log").open("ab") as log:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writer,),
+                start_new_session=True,  # Ctrl-C is for the run, which stops the platform in its teardown
+            )
+        finally:
+            os.close(writer)
+        (directory / "started-by-run").touch()
+        try:
+            return _read_answer(answer.fileno(), directory)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _read_answer(channel: int, directory: Path) -> Address:
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        line = os.read(channel, 65536) if selector.select(START_TIMEOUT) else b""
+    if not line:
+        log = directory / "platform.log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it logged nothing"]
+        raise BackendError(f"the local platform did not come up; last in {log}: {last[0]}")
+    problem = msgspec.json.decode(line, type=Answer).error
+    if problem is None:
+        return msgspec.json.decode(line, type=Address)
+    if problem.code in {"port-in-use", "not-writable", "newer-state"}:
+        raise ConfigError(f"the local platform cannot start: {problem.message}")
+    raise BackendError(f"the local platform cannot start: {problem.message}")

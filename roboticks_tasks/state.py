@@ -1,0 +1,151 @@
+"""The run folder: what a run has done so far, on disk before it can be lost."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roboticks_tasks.errors import ConfigError
+from roboticks_tasks.models import (
+    BackendRef,
+    Binary,
+    Deployment,
+    DeviceManager,
+    Dsn,
+    PytestResult,
+    Session,
+    StepResult,
+    TeardownReport,
+    Value,
+)
+
+STATE_FILE = "run.json"
+STALE_FILES = (STATE_FILE, "device-manager.log", "pytest.log", "result.json", "results.xml")
+"""What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
+
+
+class RunState(Value, frozen=True, kw_only=True):
+    """How the steps have ended, in order, and the values of those that succeeded; what is None has not run."""
+
+    version: int = 1
+    run_id: str
+    profile: str
+    started_at: str
+    steps: tuple[StepResult, ...] = ()
+    binary: Binary | None = None
+    backend: BackendRef | None = None
+    dm: DeviceManager | None = None
+    dsn: Dsn | None = None
+    session: Session | None = None
+    deployment: Deployment | None = None
+    tests: PytestResult | None = None
+    teardown: TeardownReport | None = None
+
+
+def fresh_folder(base: Path, profile: str) -> Path:
+    """Return the path of a new run folder under `base`; it is made when the run begins."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return base / f"{profile}-{stamp}-{secrets.token_hex(2)}"
+
+
+def point_latest(folder: Path, profile: str) -> None:
+    """Point `PROFILE-latest` beside `folder` at it."""
+    with suppress(OSError):  # a convenience for people; on a file system without links there is just none
+        link = folder.with_name(f".{folder.name}.link")
+        link.symlink_to(folder.name)
+        link.replace(folder.with_name(f"{profile}-latest"))
+
+
+def latest_folder(base: Path, profile: str) -> Path:
+    """Return the folder of the profile's latest run under `base`; ConfigError when there is none."""
+    link = base / f"{profile}-latest"
+    if not link.exists():
+        raise ConfigError(
+            f"no run of profile {profile!r} in {base}",
+            remedy="start with `ensure-binary`, or name a run folder with --artifacts",
+        )
+    return link.resolve()
+
+
+def create(artifacts: Path, profile: str) -> RunState:
+    """Begin a run in `artifacts`; what an earlier run left there goes first, so that it cannot be taken for news."""
+    _make(artifacts)
+    try:
+        for name in STALE_FILES:
+            (artifacts / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_writable(artifacts, error) from error
+    now = datetime.now(UTC)
+    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    state = RunState(run_id=run_id, profile=profile, started_at=now.isoformat(timespec="milliseconds"))
+    save(artifacts, state)
+    return state
+
+
+def load(artifacts: Path, profile: str | None = None) -> RunState:
+    """Read the run in `artifacts`; ConfigError when there is none, it is damaged, or it is of another profile."""
+    path = artifacts / STATE_FILE
+    try:
+        state = msgspec.json.decode(path.read_bytes(), type=RunState)
+    except OSError as error:
+        raise ConfigError(
+            f"{artifacts} is not a run folder: {STATE_FILE}: {error.strerror}", remedy="start with `ensure-binary`"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is damaged or of another version: {error}", remedy="start a new run") from error
+    if profile is not None and state.profile != profile:
+        raise ConfigError(
+            f"{artifacts} holds a run of profile {state.profile!r}, not {profile!r}",
+            remedy=f"use --profile {state.profile} or another run folder",
+        )
+    return state
+
+
+def save(artifacts: Path, state: RunState) -> None:
+    """Write the state, atomically."""
+    write_atomically(artifacts / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
+
+
+def note(artifacts: Path, step: StepResult, **values: Any) -> RunState:
+    """Add a step that ended, and its value; a step that is repeated replaces what it left before."""
+    state = load(artifacts)
+    steps = (*(each for each in state.steps if each.name != step.name), step)
+    state = msgspec.structs.replace(state, steps=steps, **values)
+    save(artifacts, state)
+    return state
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either whole or as it was before; ConfigError when the folder does not take it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _not_writable(path.parent, error) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"the output folder {folder} cannot be written: {error.strerror}",
+        remedy="free space or choose another one with --artifacts",
+    )

@@ -1,0 +1,129 @@
+"""Processes that outlive the command that started them: start, recognise, stop, each in one round trip."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from roboticks_tasks.errors import TargetError
+from roboticks_tasks.targets.protocol import Target
+
+NO_SETSID = 69
+"""Exit code of the start script when the target has no `setsid` (EX_UNAVAILABLE)."""
+
+# `identity PID` prints start time and boot of a process that runs, and fails for a dead one or a zombie. The name of
+# a process may hold spaces and parentheses, so everything up to the last ") " goes; the start time is then field 20.
+IDENTITY = r"""
+identity() {
+    read -r boot </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$1/stat" || return 1
+    set -- "$boot" ${stat##*) }
+    [ "$2" != Z ] && [ "$2" != X ] && printf '%s-%s' "${21}" "$boot"
+} 2>/dev/null
+"""
+
+# The inner shell becomes the program: same pid, same start time. It writes the pid file before, so that whoever
+# starts it may die at any moment and the process can still be found; closing fd 3 tells the outer shell to go on.
+START = (
+    IDENTITY
+    + r"""
+command -v setsid >/dev/null || exit 69
+mkdir -p "$(dirname "$pid_file")" "$(dirname "$log")" "$directory" && cd "$directory" || exit 73
+{ : >"$log"; } 2>/dev/null || { echo "$log cannot be written" >&2; exit 73; }
+export IDENTITY_FUNCTION="$function" PID_FILE="$pid_file"
+reply=$(setsid sh -c '
+    eval "$IDENTITY_FUNCTION"
+    printf "%s %s\n" "$$" "$(identity $$)" >"$PID_FILE.new" && mv "$PID_FILE.new" "$PID_FILE" || exit 73
+    cat "$PID_FILE" >&3
+    unset IDENTITY_FUNCTION PID_FILE
+    exec 3>&-
+    exec "$@"' sh "$@" 3>&1 >"$log" 2>&1 </dev/null &)
+[ -n "$reply" ] || { tail -n 1 "$log" >&2; exit 73; }
+echo "$reply"
+"""
+)
+
+STOP = (
+    IDENTITY
+    + r"""
+same() { [ "$(identity "$pid")" = "$expected" ]; }
+kill_group() {
+    # As long as a member lives, no new process gets the group's number; a process that has it now is a stranger.
+    read -r boot </proc/sys/kernel/random/boot_id
+    case "$expected" in *-"$boot") [ -e "/proc/$pid" ] && ! same || kill -KILL -- "-$pid" 2>/dev/null ;; esac
+}
+same || { kill_group; echo gone; exit 0; }
+kill -TERM "$pid"
+while [ "$ticks" -gt 0 ] && same; do sleep 0.02 2>/dev/null || sleep 1; ticks=$((ticks - 1)); done
+outcome=stopped
+same && outcome=killed
+kill_group
+ticks=50
+while [ "$ticks" -gt 0 ] && same; do sleep 0.02 2>/dev/null || sleep 1; ticks=$((ticks - 1)); done
+same && outcome=alive
+echo "$outcome"
+"""
+)
+
+
+class Detached(NamedTuple):
+    """A detached process: its pid, and what tells it from a later process with that pid."""
+
+    pid: int
+    identity: str
+
+
+def spawn_detached(
+    target: Target,
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: str,
+    pid_file: str,
+    directory: str = ".",
+) -> Detached:
+    """Start `argv` in a session of its own, output to `log` (emptied first), and return its pid and identity.
+
+    The environment travels on standard input, never in an argument list, because it holds secrets. TargetError with
+    the target's own words when it cannot be started.
+    """
+    script = _settings(log=log, pid_file=pid_file, directory=directory, function=IDENTITY)
+    script += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    script += f"set -- {shlex.join(argv)}\n{START}"
+    done = target.run(["sh", "-s"], stdin=script.encode())
+    if done.exit_code == NO_SETSID:
+        raise TargetError("the target has no `setsid`", remedy="install util-linux (or busybox with setsid) on it")
+    if not done.ok:
+        raise TargetError(f"{argv[0]} could not be started: {done.last_words}")
+    return parse_pid_file(done.text)
+
+
+def parse_pid_file(text: str) -> Detached:
+    """Read "PID IDENTITY", the content of a pid file; TargetError when it is something else."""
+    pid, _, identity = text.strip().partition(" ")
+    if not pid.isdecimal() or not identity:
+        raise TargetError(f"not a pid file of ours: {text[:80]!r}")
+    return Detached(int(pid), identity)
+
+
+def find_detached(target: Target, pid_file: str) -> Detached | None:
+    """Return the process that `pid_file` names, if that very process still runs."""
+    script = IDENTITY + 'read -r pid expected <"$1" && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
+    done = target.run(["sh", "-c", script, "sh", pid_file])
+    return parse_pid_file(done.text) if done.ok else None
+
+
+def is_alive(target: Target, process: Detached) -> bool:
+    """Tell whether that very process still runs on the target."""
+    script = IDENTITY + '[ "$(identity "$1")" = "$2" ]'
+    return target.run(["sh", "-c", script, "sh", str(process.pid), process.identity]).ok
+
+
+def stop(target: Target, process: Detached, *, grace: float = 5.0) -> str:
+    """Ask the process to end, kill its group after `grace` seconds: "gone" before, "stopped", "killed" or "alive"."""
+    settings = _settings(pid=str(process.pid), expected=process.identity, ticks=str(max(1, round(grace / 0.02))))
+    return target.run(["sh", "-s"], stdin=(settings + STOP).encode(), timeout=grace + 10).text
+
+
+def _settings(**values: str) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
