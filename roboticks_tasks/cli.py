@@ -1,0 +1,142 @@
+"""The command line: arguments become calls, errors become exit codes. The only module that exits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from roboticks_tasks import __version__
+from roboticks_tasks.errors import EXIT_BUG, Cancelled, RoboticksError
+
+EPILOG = """\
+exit codes: 0 passed; 1 tests failed; 2 usage, profile or run state; 10-16 the step that failed (ensure-binary,
+launch-dm, await-dsn, await-session, deploy, no verdict, no tests); 17 teardown incomplete; 18 report not written;
+20 board in use; 70 a bug of ours; 130, 143 cancelled. The run's result.json has the verdict and the reason.
+"""
+
+STEPS = ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy", "pytest-session", "teardown")
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line `words` (default: sys.argv) and exit with its code."""
+    sys.exit(run(sys.argv[1:] if words is None else words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command line `words` and return the exit code; an error of the user's is one sentence on stderr."""
+    words, rest = _split(words)
+    options = parser().parse_args(words)
+    options.rest = rest
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except RoboticksError as error:
+        print(f"roboticks-tasks: {error}", file=sys.stderr)
+        return error.exit_code
+    except Cancelled as error:
+        print(f"roboticks-tasks: cancelled by {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0  # the reader of a list, `head` say, has seen enough
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("roboticks-tasks: this is a bug, please report it with the lines above", file=sys.stderr)
+        return EXIT_BUG
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="roboticks-tasks",
+        description="Hardware-in-the-loop tests of robots that run the Roboticks device manager.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"roboticks-tasks {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    whole = _add(commands, "hil-test", _hil_test, "run the whole lifecycle; what follows -- goes to the test command")
+    _add_artifacts(whole, "folder for this run (default: a new one in test-output)")
+    _add_overrides(whole)
+    for name in STEPS:
+        step = _add(commands, name, _step, f"run only {name.replace('-', '_')}, on the run folder of the steps before")
+        step.set_defaults(step=name)
+        _add_artifacts(step, "the run's folder (default: the profile's latest in test-output)")
+        _add_overrides(step)
+    status = _add(commands, "status", _status, "show what a run has done and what is still running")
+    _add_artifacts(status, "the run's folder (default: the profile's latest in test-output)")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    profiles = commands.add_parser("profiles", help="list the profiles, or print their JSON schema")
+    profiles.set_defaults(command=_profiles)
+    profiles.add_argument("what", nargs="?", choices=("list", "schema"), default="list")
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+    sub.set_defaults(command=command)
+    sub.add_argument("--profile", default="sim", metavar="NAME", help="a profile's name or TOML file (default: sim)")
+    return sub
+
+
+def _add_artifacts(sub: argparse.ArgumentParser, text: str) -> None:
+    sub.add_argument("--artifacts", type=Path, metavar="DIR", help=text)
+
+
+def _add_overrides(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("instead of the profile's or the ROBOTICKS_* variable's")
+    for option, key, kind in (
+        ("--root", "device_manager.root", str),
+        ("--backend", "backend", str),
+        ("--composition", "deployment.composition", str),
+        ("--mode", "deployment.mode", str),
+        ("--test-command", "tests.command", str),
+        ("--test-timeout", "tests.timeout", float),
+    ):
+        group.add_argument(option, dest=key, type=kind, metavar=option[2:].upper().replace("-", "_"))
+    group.add_argument("--timeout-multiplier", type=float, default=1.0, metavar="FACTOR", help="for slow hardware")
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part our own words from those behind --, which are the test command's."""
+    if "--" not in words:
+        return list(words), []
+    at = list(words).index("--")
+    return list(words[:at]), list(words[at + 1 :])
+
+
+def _hil_test(options: argparse.Namespace) -> int:
+    from roboticks_tasks.commands import hil_test
+
+    return hil_test(options)
+
+
+def _step(options: argparse.Namespace) -> int:
+    from roboticks_tasks.commands import run_step
+
+    return run_step(options)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from roboticks_tasks.commands import show_status
+
+    return show_status(options)
+
+
+def _profiles(options: argparse.Namespace) -> int:
+    from roboticks_tasks.commands import show_profiles
+
+    return show_profiles(options)

@@ -1,0 +1,190 @@
+"""What the commands of the command line do: load the profile, find the run, call the lifecycle, show the result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from roboticks_tasks import lifecycle, processes, signals, state
+from roboticks_tasks.boards import lease
+from roboticks_tasks.console import log, shown, tell_steps
+from roboticks_tasks.errors import EXIT_PASSED, EXIT_TEARDOWN_INCOMPLETE, EXIT_TESTS_FAILED, Cancelled, ConfigError
+from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
+from roboticks_tasks.lifecycle import pipeline
+from roboticks_tasks.lifecycle.record import Record
+from roboticks_tasks.lifecycle.run import OUTPUT, need
+from roboticks_tasks.profiles import Profile, find_profiles, load_profile
+from roboticks_tasks.profiles.schema import profile_schema
+from roboticks_tasks.reporting.summary import summarise
+from roboticks_tasks.targets import open_target
+from roboticks_tasks.targets.detached import Detached, is_alive
+
+
+def hil_test(options: argparse.Namespace) -> int:
+    """Run the whole lifecycle in a run folder of its own."""
+    profile = _load(options)
+    artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
+    with _watched(profile, artifacts) as sink:
+        result = pipeline.main(profile, artifacts=artifacts, args=options.rest, sink=sink)
+    print(summarise(result, artifacts), flush=True)
+    return result.exit_code
+
+
+def run_step(options: argparse.Namespace) -> int:
+    """Run one step on the run folder of the steps before; ensure-binary begins a new run."""
+    profile = _load(options)
+    artifacts, is_new = _choose_folder(options, profile)
+    with signals.handled(), lease(profile, run=str(artifacts)), _watched(profile, artifacts) as sink:
+        record = (Record.begin if is_new else Record.resume)(profile, artifacts, sink=sink)
+        return STEPS[options.step](profile, record, artifacts, options)
+
+
+def _choose_folder(options: argparse.Namespace, profile: Profile) -> tuple[Path, bool]:
+    """Return the run's folder, and whether the run is to begin in it."""
+    if options.step == "ensure-binary":
+        return options.artifacts or state.fresh_folder(OUTPUT, profile.name), True
+    if options.artifacts is not None:
+        return options.artifacts, False
+    try:
+        return state.latest_folder(OUTPUT, profile.name), False
+    except ConfigError:
+        # A clean-up after nothing is no error: CI calls it whatever happened before.
+        if options.step != "teardown":
+            raise
+        return state.fresh_folder(OUTPUT, profile.name), True
+
+
+def _ensure_binary(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    record.step(lifecycle.ensure_binary, profile)
+    return EXIT_PASSED
+
+
+def _launch_dm(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    binary = need(record.run.binary, "ensure-binary")
+    backend = record.step(lifecycle.ensure_backend, profile, artifacts=artifacts)
+    record.step(lifecycle.launch_dm, profile, binary, backend, artifacts=artifacts)
+    return EXIT_PASSED
+
+
+def _await_dsn(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    dsn = record.step(lifecycle.await_dsn, profile, need(record.run.dm, "launch-dm"))
+    print(dsn.value)
+    return EXIT_PASSED
+
+
+def _await_session(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    run = record.run
+    backend = need(run.backend, "launch-dm")
+    dm, dsn = need(run.dm, "launch-dm"), need(run.dsn, "await-dsn")
+    session = record.step(lifecycle.await_session, profile, dm, dsn, backend)
+    print(session.id)
+    return EXIT_PASSED
+
+
+def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    dm, session = need(record.run.dm, "launch-dm"), need(record.run.session, "await-session")
+    deployment = record.step(lifecycle.deploy, profile, dm, session)
+    for each in deployment.compositions:
+        print(each.name, each.mode, each.status)
+    return EXIT_PASSED
+
+
+def _pytest_session(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    session = need(record.run.session, "await-session")
+    result = record.step(lifecycle.pytest_session, profile, session, artifacts=artifacts, args=options.rest)
+    return EXIT_PASSED if result.ok else EXIT_TESTS_FAILED
+
+
+def _teardown(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    run = record.run
+    report = record.step(
+        lifecycle.teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
+    )
+    for part in report.parts:
+        print(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
+    print(summarise(record.finish(), artifacts))
+    return EXIT_PASSED if report.ok else EXIT_TEARDOWN_INCOMPLETE
+
+
+STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
+    "ensure-binary": _ensure_binary,
+    "launch-dm": _launch_dm,
+    "await-dsn": _await_dsn,
+    "await-session": _await_session,
+    "deploy": _deploy,
+    "pytest-session": _pytest_session,
+    "teardown": _teardown,
+}
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `status --json` prints."""
+
+    folder: str
+    device_manager_running: bool
+    local_platform_running: bool
+    run: state.RunState
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Print what a run has done and what of it is still running."""
+    profile = load_profile(options.profile)
+    artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
+    run = state.load(artifacts, profile.name)
+    with open_target(profile) as target:
+        dm = run.dm is not None and is_alive(target, Detached(run.dm.pid, run.dm.identity))
+    backend = run.backend
+    platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
+    status = Status(folder=str(artifacts), device_manager_running=dm, local_platform_running=platform, run=run)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(status)).decode())
+        return EXIT_PASSED
+    print(f"run {run.run_id} of profile {run.profile} in {artifacts}")
+    for step in run.steps:
+        print(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
+    print(f"  device manager  {'running' if dm else 'not running'}")
+    if backend is not None and backend.kind == "local":
+        print(f"  local platform  {f'running at {backend.url}' if platform else 'not running'}")
+    return EXIT_PASSED
+
+
+def show_profiles(options: argparse.Namespace) -> int:
+    """Print every profile that can be named, or the schema by which editors check them."""
+    if options.what == "schema":
+        print(profile_schema(), end="")
+        return EXIT_PASSED
+    for name, path in find_profiles().items():
+        try:
+            description = load_profile(path, environ={}).description
+        except ConfigError as error:
+            description = f"cannot be used: {error}"
+        print(f"{name:16} {description}  ({path})")
+    return EXIT_PASSED
+
+
+def _load(options: argparse.Namespace) -> Profile:
+    overrides = {key: value for key, value in vars(options).items() if "." in key or key == "backend"}
+    return load_profile(options.profile, overrides=overrides, timeout_multiplier=options.timeout_multiplier)
+
+
+@contextmanager
+def _watched(profile: Profile, artifacts: Path) -> Iterator[Sink]:
+    """Show the run on the screen and keep its log and events in its folder."""
+
+    def point_latest(event: Event) -> None:
+        if isinstance(event, RunStarted) and artifacts.parent == OUTPUT:
+            state.point_latest(artifacts, profile.name)
+
+    with shown(artifacts / "test-run.log") as live:
+        sinks: list[Sink] = [tell_steps, write_jsonl(artifacts / "events.jsonl"), point_latest]
+        if live is not None:
+            sinks.append(live)
+        try:
+            yield fan_out(sinks)
+        except Cancelled as error:
+            log.error("cancelled by %s", error)
+            raise

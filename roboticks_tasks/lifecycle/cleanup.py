@@ -1,0 +1,121 @@
+"""teardown: whatever a run started is stopped, and its logs are here; idempotent, and it finds things by itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from roboticks_tasks.backend.local import release_local
+from roboticks_tasks.errors import RoboticksError, TargetError
+from roboticks_tasks.lifecycle.places import control_answer, control_argv, places
+from roboticks_tasks.lifecycle.sightings import Watcher
+from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.state import write_atomically
+from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.targets.detached import Detached, find_detached, parse_pid_file, stop
+from roboticks_tasks.targets.files import get
+from roboticks_tasks.waiting import Deadline
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL: what the platform's own test runner gives its device manager."""
+
+NOTHING = "none was running"
+
+
+def teardown(
+    profile: Profile,
+    *,
+    artifacts: Path,
+    dm: DeviceManager | None = None,
+    session: Session | None = None,
+    backend: BackendRef | None = None,
+    target: Target | None = None,
+) -> TeardownReport:
+    """Stop the active session and the device manager, collect its log into `artifacts`, leave the local platform.
+
+    What is not given is looked for: a device manager by its pid file on the target, the local platform by its folder.
+    Every part is tried, whatever became of the others; all share `timeouts.teardown` seconds. Never raises for what
+    it finds: the report says of each part whether it could be confirmed.
+    """
+    deadline = Deadline(profile.timeouts.teardown)
+    where = places(profile)
+    parts: list[TeardownPart] = []
+
+    with open_target(profile, target) as shell:
+
+        def stop_session() -> str:
+            return _stop_session(profile, dm, session, target=shell, deadline=deadline)
+
+        def stop_device_manager() -> str:
+            return _stop_device_manager(dm, where.pid_file, shell, deadline)
+
+        def collect_log() -> str:
+            return _collect_log(dm.log_path if dm else where.log, artifacts, shell)
+
+        _try(parts, "session", stop_session, deadline)
+        _try(parts, "device manager", stop_device_manager, deadline)
+        _try(parts, "log", collect_log, deadline)
+    directory = backend.directory if backend else None
+    if directory is None and profile.backend == "local":
+        directory = profile.local_platform.directory
+    if directory is not None:
+        folder = Path(directory)
+        _try(parts, "local platform", lambda: release_local(folder, run=artifacts, grace=deadline.remaining), deadline)
+    return TeardownReport(parts=tuple(parts))
+
+
+def _try(parts: list[TeardownPart], name: str, action: Callable[[], str], deadline: Deadline) -> None:
+    begin = deadline.elapsed
+    try:
+        detail, ok = action(), True
+    except (RoboticksError, OSError) as error:
+        detail, ok = str(error), False
+        log.error("teardown: %s: %s", name, error)
+    except Exception as error:
+        # The parts after this one must have their turn even when this one has a bug.
+        detail, ok = f"{type(error).__name__}: {error}", False
+        log.exception("teardown: %s", name)
+    parts.append(TeardownPart(name=name, ok=ok, detail=detail, duration=round(deadline.elapsed - begin, 3)))
+
+
+def _stop_session(
+    profile: Profile, dm: DeviceManager | None, session: Session | None, *, target: Target, deadline: Deadline
+) -> str:
+    if dm is None or profile.session.request == "none":
+        return "left to the device manager"
+    state = Watcher(dm, target).look(0.0, echo=False)
+    if not state.alive:
+        return "the device manager is not running"
+    known = state.state.session.id if state.state.session else None
+    if state.state.phase and known is None:
+        return "none was active"
+    argv = control_argv(profile.device_manager.control.stop_session, dm)
+    control_answer(target.run(argv, timeout=max(1.0, deadline.remaining / 2)))
+    return f"stopped {known or (session.id if session else 'the active one')}"
+
+
+def _stop_device_manager(dm: DeviceManager | None, pid_file: str, target: Target, deadline: Deadline) -> str:
+    running = Detached(dm.pid, dm.identity) if dm else find_detached(target, pid_file)
+    if running is None:
+        # A dead leader may have left members of its group: stopping it by its pid file kills those too.
+        left = get(target, pid_file)
+        running = parse_pid_file(left.decode("utf-8", "replace")) if left else None
+    if running is None:
+        return NOTHING
+    outcome = stop(target, running, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
+    if outcome not in {"gone", "stopped", "killed"}:
+        raise TargetError(f"the device manager (pid {running.pid}) is still running: {outcome}")
+    target.run(["rm", "-f", pid_file])
+    return NOTHING if outcome == "gone" else f"{outcome} (pid {running.pid})"
+
+
+def _collect_log(path: str, artifacts: Path, target: Target) -> str:
+    content = get(target, path)
+    if content is None:
+        return "the device manager wrote none"
+    write_atomically(artifacts / "device-manager.log", content)
+    return f"{len(content)} bytes"

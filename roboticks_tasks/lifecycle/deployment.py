@@ -1,0 +1,121 @@
+"""deploy: the deployment folder is on the board and the chosen compositions run."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
+from roboticks_tasks.lifecycle.places import control_answer, control_argv, places
+from roboticks_tasks.lifecycle.sightings import ReportedState, Watcher
+from roboticks_tasks.models import Composition, Deployment, DeviceManager, Session
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.targets.batch import run_all
+from roboticks_tasks.targets.files import Synced, exists, sync_tree
+from roboticks_tasks.waiting import Deadline
+
+log = logging.getLogger(__name__)
+
+
+def deploy(
+    profile: Profile,
+    dm: DeviceManager,
+    session: Session,
+    *,
+    composition: str | None = None,
+    mode: str | None = None,
+    timeout: float | None = None,
+    target: Target | None = None,
+) -> Deployment:
+    """Bring what changed of the deployment to `<root>/deployment`, start the compositions, wait until each one runs.
+
+    `composition` picks one (default: the profile's, else all), `mode` is handed to each (default: the profile's). A
+    missing deployment folder starts nothing and is only a warning (documented). `timeout` is in seconds. Raises
+    DeployError for an unknown composition (with the known ones) and for one that does not run: that one is the
+    product's failure, so the verdict is `failed`.
+    """
+    deadline = Deadline(profile.timeouts.deploy if timeout is None else timeout)
+    only = composition or profile.deployment.composition
+    mode = mode or profile.deployment.mode
+    where = places(profile).deployment
+    with open_target(profile, target) as shell:
+        try:
+            sent = _bring(profile, where, shell, deadline).sent
+            if not exists(shell, where, kind="d"):
+                log.warning("Deployment path does not exist: %s; no composition is started", where)
+                return Deployment(path=where, mode=mode)
+            names = _choose(_known(profile, dm, shell, deadline), only, where)
+            _start(profile, dm, names, mode=mode, target=shell, deadline=deadline)
+            state = Watcher(dm, shell).look(0.0, echo=False).state
+        except TargetError as error:
+            raise DeployError(f"the deployment could not be brought up: {error}") from error
+    running = _running(state, names, mode)
+    log.info("compositions running for session %s: %s (mode %s)", session.id, ", ".join(names) or "none", mode)
+    return Deployment(path=where, mode=mode, compositions=running, files_sent=sent, bus=state.bus)
+
+
+def source_folder(path: str) -> Path:
+    """Return the folder that `deployment.path` means; `package:NAME/folder` is a folder inside an installed package."""
+    if not path.startswith("package:"):
+        return Path(path)
+    package, _, inside = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"`deployment.path` names package {package!r}, which is not installed")
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def _bring(profile: Profile, where: str, target: Target, deadline: Deadline) -> Synced:
+    if profile.deployment.path is None:
+        return Synced(0, 0, 0)
+    source = source_folder(profile.deployment.path)
+    if not source.is_dir():
+        log.warning("Deployment path does not exist: %s; nothing is brought to the target", source)
+        return Synced(0, 0, 0)
+    return sync_tree(target, source, where, timeout=deadline.remaining)
+
+
+def _known(profile: Profile, dm: DeviceManager, target: Target, deadline: Deadline) -> list[str]:
+    argv = control_argv(profile.device_manager.control.list_compositions, dm)
+    known = control_answer(target.run(argv, timeout=deadline.remaining)).get("compositions", [])
+    return [str(each.get("name") if isinstance(each, dict) else each) for each in known]
+
+
+def _choose(known: list[str], only: str | None, where: str) -> list[str]:
+    if only is None:
+        return known
+    if only not in known:
+        raise DeployError(
+            f"unknown composition {only!r} in {where}",
+            remedy=f"known: {', '.join(known) or 'none'}",
+            verdict=Verdict.CONFIG_ERROR,
+        )
+    return [only]
+
+
+def _start(
+    profile: Profile, dm: DeviceManager, names: list[str], *, mode: str, target: Target, deadline: Deadline
+) -> None:
+    command = profile.device_manager.control.start_composition
+    commands = [control_argv(command, dm, composition=name, mode=mode) for name in names]
+    for name, done in zip(names, run_all(target, commands, timeout=deadline.remaining), strict=True):
+        try:
+            control_answer(done)
+        except TargetError as error:
+            raise DeployError(
+                f"composition {name!r} does not run (mode {mode!r}): {error}", verdict=Verdict.FAILED
+            ) from error
+
+
+def _running(state: ReportedState, names: list[str], mode: str) -> tuple[Composition, ...]:
+    """Return what the device manager reports of the started ones; one that keeps no state file is taken at its word."""
+    reported = {each.name: each for each in state.compositions}
+    taken = tuple(reported.get(name, Composition(name=name, mode=mode, status="running")) for name in names)
+    for each in taken:
+        if each.status != "running":
+            raise DeployError(
+                f"composition {each.name!r} is {each.status}: {each.error or 'no reason given'}", verdict=Verdict.FAILED
+            )
+    return taken

@@ -1,0 +1,81 @@
+"""await_dsn: the device manager has registered and knows its serial number."""
+
+from __future__ import annotations
+
+import re
+
+from roboticks_tasks.errors import ConfigError, RegistrationError, TargetError
+from roboticks_tasks.lifecycle.sightings import PATIENCE, Sighting, Watcher
+from roboticks_tasks.models import DeviceManager, Dsn
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.waiting import Deadline, first
+
+REMEDIES = {
+    "project-secret-refused": "check ROBOTICKS_PROJECT_SECRET",
+    "platform-unreachable": "check the backend's URL and the network between board and platform",
+}
+
+
+def await_dsn(
+    profile: Profile, dm: DeviceManager, *, timeout: float | None = None, target: Target | None = None
+) -> Dsn:
+    """Wait until the device manager has its DSN: from its state file or its log, whichever speaks first.
+
+    `timeout` is in seconds, by default the profile's (30 s, the platform's own limit). Raises RegistrationError at
+    once when the device manager has died or given up, else at the deadline.
+    """
+    deadline = Deadline(profile.timeouts.dsn if timeout is None else timeout)
+    pattern = compile_pattern(profile.device_manager.log_patterns.dsn, "dsn")
+    with open_target(profile, target) as shell:
+        watcher = Watcher(dm, shell)
+
+        def probe() -> Dsn | None:
+            sighting = watcher.look(min(PATIENCE, deadline.remaining))
+            found = _dsn(sighting, pattern)
+            if found is None:
+                _give_up_early(sighting, watcher)
+            return found
+
+        try:
+            dsn = first(probe, deadline=deadline)
+        except TargetError as error:
+            raise RegistrationError(f"the wait for the DSN was broken off: {error}") from error
+        if dsn is None:
+            raise RegistrationError(
+                f"no DSN within {deadline.seconds:g} s: {watcher.describe()}",
+                remedy="raise `timeouts.dsn` if it is only slow",
+                verdict=watcher.verdict,
+            )
+        return dsn
+
+
+def compile_pattern(text: str, group: str) -> re.Pattern[str]:
+    """Compile a profile's log pattern; ConfigError when it does not compile or lacks its group."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"`device_manager.log_patterns.{group}` is not a regular expression: {error}") from error
+    if group not in pattern.groupindex:
+        raise ConfigError(f"`device_manager.log_patterns.{group}` has no group (?P<{group}>…)")
+    return pattern
+
+
+def _dsn(sighting: Sighting, pattern: re.Pattern[str]) -> Dsn | None:
+    if sighting.state.dsn:
+        return Dsn(value=sighting.state.dsn, source="state")
+    for line in sighting.lines:
+        if match := pattern.search(line):
+            return Dsn(value=match["dsn"], source="log")
+    return None
+
+
+def _give_up_early(sighting: Sighting, watcher: Watcher) -> None:
+    """Raise when waiting is in vain: the process has ended, or says that it failed."""
+    if sighting.alive and sighting.state.phase != "failed":
+        return
+    code = sighting.state.error.code if sighting.state.error else ""
+    what = "the device manager ended before it had a DSN" if not sighting.alive else "the registration failed"
+    raise RegistrationError(
+        f"{what}: {watcher.describe()}", remedy=REMEDIES.get(code, "read device-manager.log"), verdict=watcher.verdict
+    )

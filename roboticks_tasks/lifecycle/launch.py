@@ -1,0 +1,132 @@
+"""launch_dm: the device manager runs, detached, and can be found again; attach_dm finds it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from roboticks_tasks.backend import project_secret, users
+from roboticks_tasks.errors import ConfigError, LaunchError, TargetError
+from roboticks_tasks.lifecycle.places import Places, fill, places
+from roboticks_tasks.lifecycle.sightings import Sighting, Watcher
+from roboticks_tasks.models import BackendRef, Binary, DeviceManager
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.state import load
+from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.targets.detached import Detached, find_detached, spawn_detached, stop
+from roboticks_tasks.targets.files import get
+from roboticks_tasks.waiting import Deadline, first
+
+log = logging.getLogger(__name__)
+
+
+def launch_dm(
+    profile: Profile, binary: Binary, backend: BackendRef, *, artifacts: Path, target: Target | None = None
+) -> DeviceManager:
+    """Start the device manager detached, with the profile's environment and `TEST_DEVICE=true`, and see it alive.
+
+    A device manager that an earlier run left behind is stopped first. It counts as alive with its first state file,
+    or when it has run for `timeouts.launch` seconds without one. Raises LaunchError when it cannot be started or ends
+    at once; its log is then in `artifacts`. Whatever goes wrong, nothing that was started here goes on running.
+    """
+    where = places(profile)
+    with open_target(profile, target) as shell:
+        try:
+            _stop_stale(where, shell)
+            process = _spawn(profile, binary, backend, where=where, target=shell)
+        except TargetError as error:
+            raise LaunchError(f"the device manager could not be started: {error}") from error
+        dm = _describe(process, backend, where=where)
+        try:
+            _join_platform(profile, dm, artifacts)
+            _see_alive(profile, dm, artifacts, target=shell)
+        except BaseException:
+            stop(shell, process, grace=1.0)
+            raise
+    log.info("device manager started (pid %d), its log on the target: %s", dm.pid, dm.log_path)
+    return dm
+
+
+def attach_dm(profile: Profile, *, artifacts: Path, target: Target | None = None) -> DeviceManager:
+    """Return the device manager of the run in the folder `artifacts`; ConfigError when it does not run any more."""
+    where = places(profile)
+    run = load(artifacts, profile.name)
+    if run.backend is None:
+        raise ConfigError(f"the run in {artifacts} has launched no device manager", remedy="run `launch-dm` first")
+    with open_target(profile, target) as shell:
+        process = find_detached(shell, where.pid_file)
+    if process is None:
+        raise ConfigError(f"no device manager is running in {where.root}", remedy="run `launch-dm` first")
+    return _describe(process, run.backend, where=where)
+
+
+def _stop_stale(where: Places, target: Target) -> None:
+    process = find_detached(target, where.pid_file)
+    if process is not None:
+        outcome = stop(target, process)
+        log.warning("a device manager of an earlier run (pid %d) was still running: %s", process.pid, outcome)
+    target.run(["rm", "-f", where.state, where.pid_file])
+
+
+def _spawn(profile: Profile, binary: Binary, backend: BackendRef, *, where: Places, target: Target) -> Detached:
+    environment = {
+        **profile.device_manager.environment,
+        "ROBOTICKS_ROOT": where.root,
+        "ROBOTICKS_API_URL": backend.url,
+        "ROBOTICKS_PROJECT_SECRET": project_secret(backend),
+        "ROBOTICKS_COMPOSITION_MODE": profile.deployment.mode,
+        "TEST_DEVICE": "true",
+    }
+    if profile.deployment.composition:
+        environment["ROBOTICKS_COMPOSITION"] = profile.deployment.composition
+    return spawn_detached(
+        target,
+        [binary.path, *fill(profile.device_manager.arguments, root=where.root)],
+        environment=environment,
+        log=where.log,
+        pid_file=where.pid_file,
+        directory=where.root,
+    )
+
+
+def _describe(process: Detached, backend: BackendRef, *, where: Places) -> DeviceManager:
+    return DeviceManager(
+        pid=process.pid,
+        identity=process.identity,
+        binary=where.binary,
+        root=where.root,
+        log_path=where.log,
+        state_path=where.state,
+        backend=backend,
+    )
+
+
+def _join_platform(profile: Profile, dm: DeviceManager, artifacts: Path) -> None:
+    """Count a device manager of this machine as a user of the local platform: the step's own process ends soon."""
+    if dm.backend.directory is not None and profile.target.kind == "local":
+        started = int(dm.identity.partition("-")[0])
+        users.join(Path(dm.backend.directory), artifacts, pid=dm.pid, started=started)
+
+
+def _see_alive(profile: Profile, dm: DeviceManager, artifacts: Path, *, target: Target) -> None:
+    deadline = Deadline(profile.timeouts.launch)
+    watcher = Watcher(dm, target)
+
+    def probe() -> Sighting | None:
+        sighting = watcher.look(deadline.remaining, echo=False)
+        return sighting if sighting.state.phase or not sighting.alive else None
+
+    try:
+        sighting = first(probe, deadline=deadline)
+    except TargetError as error:
+        raise LaunchError(f"the device manager was started and then lost: {error}") from error
+    if sighting is None or sighting.alive:
+        return
+    written = get(target, dm.log_path) or b""
+    try:
+        (artifacts / "device-manager.log").write_bytes(written)
+    except OSError as error:
+        log.warning("the device manager's log could not be kept: %s", error)
+    last = written.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
+    problem = ConfigError if sighting.state.error and sighting.state.error.code.startswith("config") else LaunchError
+    raise problem(f"the device manager ended as soon as it was started; its last words: {last[0]!r}")

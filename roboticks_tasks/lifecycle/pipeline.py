@@ -1,0 +1,89 @@
+"""A whole run: the seven functions in order, and a teardown that comes whatever happens. Read this first.
+
+    ensure_binary → launch_dm → await_dsn → await_session → deploy → pytest_session → teardown (always)
+
+The functions take plain values and return plain values; only this file knows that there is a run, with a lease
+on the board, a folder on disk, signals, events and a verdict. Each of them can be called alone, from your own script.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from roboticks_tasks import signals
+from roboticks_tasks.boards import lease
+from roboticks_tasks.errors import Verdict
+from roboticks_tasks.events import Sink, ignore
+from roboticks_tasks.lifecycle.backend import ensure_backend
+from roboticks_tasks.lifecycle.binary import ensure_binary
+from roboticks_tasks.lifecycle.cleanup import teardown
+from roboticks_tasks.lifecycle.deployment import deploy
+from roboticks_tasks.lifecycle.dsn import await_dsn
+from roboticks_tasks.lifecycle.launch import launch_dm
+from roboticks_tasks.lifecycle.pytest_run import pytest_session
+from roboticks_tasks.lifecycle.record import Record
+from roboticks_tasks.lifecycle.session import await_session
+from roboticks_tasks.models import RunResult
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets import open_target
+
+log = logging.getLogger(__name__)
+
+
+def main(profile: Profile, *, artifacts: Path, args: Sequence[str] = (), sink: Sink = ignore) -> RunResult:
+    """Run the whole lifecycle in the folder `artifacts` and return its result; `args` go to the tests' command.
+
+    Only what happens before there is a run raises: BoardInUseError, and ConfigError for a folder that cannot be
+    written. Everything later, a signal and a bug of ours included, is told by the result's verdict and exit code.
+    """
+    failure: BaseException | None = None
+    # The lease stands outside the `try`: who was refused the board must not tear down the run that has it.
+    with signals.handled() as interruption, lease(profile, run=str(artifacts)):
+        record = Record.begin(profile, artifacts, sink=sink)
+        try:
+            _bring_up_and_test(profile, record, artifacts=artifacts, args=args)
+        except BaseException as error:
+            failure = error
+        finally:
+            interruption.shield()
+            _tear_down(profile, record, artifacts)
+        result = record.finish(signal_number=interruption.received)
+    if result.verdict is not Verdict.PASSED:
+        log.error("Test run failed: %s", result.reason, exc_info=failure if result.exit_code == 70 else None)
+        print_dm_logs(artifacts)
+    return result
+
+
+def _bring_up_and_test(profile: Profile, record: Record, *, artifacts: Path, args: Sequence[str]) -> None:
+    with open_target(profile) as target:
+        binary = record.step(ensure_binary, profile, target=target)
+        backend = record.step(ensure_backend, profile, artifacts=artifacts)
+        dm = record.step(launch_dm, profile, binary, backend, artifacts=artifacts, target=target)
+        dsn = record.step(await_dsn, profile, dm, target=target)
+        log.info("Registered with DSN: %s", dsn.value)
+        session = record.step(await_session, profile, dm, dsn, backend, target=target)
+        log.info("Session active: %s", session.id)
+        record.step(deploy, profile, dm, session, target=target)
+        record.step(pytest_session, profile, session, artifacts=artifacts, args=args)
+
+
+def _tear_down(profile: Profile, record: Record, artifacts: Path) -> None:
+    """Tear down on a target of its own, never on the connection that the run may have broken on."""
+    run = record.run
+    try:
+        record.step(teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend)
+    except Exception:
+        log.exception("teardown could not be recorded")
+
+
+def print_dm_logs(artifacts: Path, *, most: int = 100) -> None:
+    """Log the end of the device manager's log: the explanation belongs next to the failure."""
+    path = artifacts / "device-manager.log"
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    log.info("device manager log (%s), the last %d of %d lines:", path, min(most, len(lines)), len(lines))
+    for line in lines[-most:]:
+        log.info("  %s", line)

@@ -1,0 +1,141 @@
+"""Keep the record of a run: each step's value on disk at once, its events told, its end in result.json."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from roboticks_tasks import state
+from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, RoboticksError, Verdict
+from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
+from roboticks_tasks.lifecycle import junit
+from roboticks_tasks.lifecycle.verdict import judge, step_result
+from roboticks_tasks.models import RunResult, StepResult
+from roboticks_tasks.profiles import Profile
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FIELDS = {
+    "ensure_backend": "backend",
+    "ensure_binary": "binary",
+    "launch_dm": "dm",
+    "await_dsn": "dsn",
+    "await_session": "session",
+    "deploy": "deployment",
+    "pytest_session": "tests",
+    "teardown": "teardown",
+}
+"""Each step, in order, and where its value stands in the run's state."""
+
+
+class Record:
+    """A run that is going on, in the folder `artifacts`."""
+
+    def __init__(self, profile: Profile, artifacts: Path, *, sink: Sink, run: state.RunState) -> None:
+        self.run = run
+        self._profile = profile
+        self._artifacts = artifacts
+        self._sink = sink
+
+    @classmethod
+    def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
+        """Start a new run in `artifacts`."""
+        run = state.create(artifacts, profile.name)
+        sink(RunStarted(run_id=run.run_id, profile=profile.name))
+        return cls(profile, artifacts, sink=sink, run=run)
+
+    @classmethod
+    def resume(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
+        """Go on with the run in `artifacts`, from another process."""
+        return cls(profile, artifacts, sink=sink, run=state.load(artifacts, profile.name))
+
+    def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call one of the seven functions; its name, time and value become part of the run."""
+        name = function.__name__
+        self._sink(StepStarted(name=name, timeout=_limit(self._profile, name)))
+        begin = time.monotonic()
+        try:
+            value = function(*args, **kwargs)
+        except BaseException as error:
+            self._note(step_result(name, time.monotonic() - begin, error))
+            raise
+        self._note(step_result(name, time.monotonic() - begin), **{FIELDS[name]: value})
+        return value
+
+    def _note(self, step: StepResult, **values: object) -> None:
+        self._sink(StepFinished(name=step.name, outcome=step.outcome, duration=step.duration, error=step.error))
+        self.run = state.note(self._artifacts, step, **values)
+
+    def finish(self, *, signal_number: int | None = None) -> RunResult:
+        """Judge the run, write result.json and tell everyone."""
+        run = self.run
+        judgement = judge(run, signal_number=signal_number)
+        result = RunResult(
+            run_id=run.run_id,
+            profile=run.profile,
+            verdict=judgement.verdict,
+            exit_code=judgement.exit_code,
+            reason=judgement.reason,
+            started_at=run.started_at,
+            duration=round(sum(step.duration for step in run.steps), 3),
+            steps=run.steps,
+            dsn=run.dsn.value if run.dsn else None,
+            session_id=run.session.id if run.session else None,
+            compositions=run.deployment.compositions if run.deployment else (),
+            tests=run.tests,
+            teardown=run.teardown,
+        )
+        result = self._write(result)
+        self._sink(
+            RunFinished(
+                run_id=result.run_id,
+                verdict=result.verdict,
+                exit_code=result.exit_code,
+                reason=result.reason,
+                duration=result.duration,
+            )
+        )
+        return result
+
+    def _write(self, result: RunResult) -> RunResult:
+        content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        try:
+            _write_verdict(self._artifacts / "results.xml", result)
+            state.write_atomically(self._artifacts / "result.json", content)
+        except (RoboticksError, OSError) as error:
+            log.error("the run's result could not be written: %s", error)
+            if result.exit_code == EXIT_PASSED:
+                return msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
+        return result
+
+
+def _write_verdict(path: Path, result: RunResult) -> None:
+    """Put the verdict into the JUnit file; where no test ran, one case says which step ended the run, and why."""
+    broken = next((step for step in result.steps if step.outcome != "ok"), None)
+    if not path.exists():
+        kind = {Verdict.PASSED: None, Verdict.FAILED: "failure"}.get(Verdict(result.verdict), "error")
+        name = broken.name if broken else result.verdict
+        junit.write_single(path, name=name, seconds=result.duration, kind=kind, message=result.reason)
+    values = {"verdict": result.verdict, "run": result.run_id, "profile": result.profile, "dsn": result.dsn}
+    junit.stamp(path, {f"roboticks_tasks.{name}": value for name, value in values.items() if value})
+
+
+def _limit(profile: Profile, name: str) -> float | None:
+    limits = {
+        "ensure_binary": profile.timeouts.binary,
+        "launch_dm": profile.timeouts.launch,
+        "await_dsn": profile.timeouts.dsn,
+        "await_session": profile.timeouts.session,
+        "deploy": profile.timeouts.deploy,
+        "pytest_session": profile.tests.timeout,
+        "teardown": profile.timeouts.teardown,
+    }
+    return limits.get(name)

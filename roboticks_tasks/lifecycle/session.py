@@ -1,0 +1,89 @@
+"""await_session: the device has an active session on the platform."""
+
+from __future__ import annotations
+
+import re
+
+from roboticks_tasks.backend import Client, open_client
+from roboticks_tasks.backend.client import START_SESSION
+from roboticks_tasks.errors import BackendError, SessionError, TargetError
+from roboticks_tasks.lifecycle.dsn import compile_pattern
+from roboticks_tasks.lifecycle.places import control_answer, control_argv
+from roboticks_tasks.lifecycle.sightings import PATIENCE, Sighting, Watcher
+from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.waiting import Deadline, first
+
+
+def await_session(
+    profile: Profile,
+    dm: DeviceManager,
+    dsn: Dsn,
+    backend: BackendRef,
+    *,
+    timeout: float | None = None,
+    target: Target | None = None,
+    client: Client | None = None,
+) -> Session:
+    """Ask for a session the way the profile says, and wait until it is active.
+
+    State file, log and the platform's registry are watched, whichever speaks first. Sessions are not created
+    automatically (documented since 2025-11): with `session.request = "none"` somebody else must start one. `timeout`
+    is in seconds, by default the profile's. Raises SessionError at once when the request is refused or the device
+    manager has died, else at the deadline.
+    """
+    deadline = Deadline(profile.timeouts.session if timeout is None else timeout)
+    pattern = compile_pattern(profile.device_manager.log_patterns.session, "session")
+    try:
+        with open_target(profile, target) as shell, open_client(backend, client) as platform:
+            watcher = Watcher(dm, shell)
+            session = _seen(watcher.look(0.0, echo=False), pattern, dsn)
+            if session is not None:
+                return session
+            _request(profile, dm, dsn, deadline=deadline, target=shell, client=platform)
+
+            def probe() -> Session | None:
+                sighting = watcher.look(min(PATIENCE, deadline.remaining))
+                found = _seen(sighting, pattern, dsn) or _registered(platform, dsn)
+                if found is None and not sighting.alive:
+                    raise SessionError(f"the device manager ended before it had a session: {watcher.describe()}")
+                return found
+
+            session = first(probe, deadline=deadline)
+            if session is None:
+                raise SessionError(
+                    f"no session within {deadline.seconds:g} s: {watcher.describe()}", verdict=watcher.verdict
+                )
+            return session
+    except (TargetError, BackendError) as error:
+        raise SessionError(f"no session for {dsn.value}: {error}", verdict=error.verdict) from error
+
+
+def _request(
+    profile: Profile, dm: DeviceManager, dsn: Dsn, *, deadline: Deadline, target: Target, client: Client
+) -> None:
+    if profile.session.request == "platform":
+        client.send_command(dsn.value, START_SESSION, {})
+    elif profile.session.request == "control":
+        left = deadline.remaining
+        argv = control_argv(profile.device_manager.control.start_session, dm, timeout=f"{left:.1f}")
+        control_answer(target.run(argv, timeout=left + 2))
+
+
+def _seen(sighting: Sighting, pattern: re.Pattern[str], dsn: Dsn) -> Session | None:
+    reported = sighting.state.session
+    if reported is not None and reported.status == "active":
+        return Session(id=reported.id, dsn=dsn.value, source="state")
+    for line in reversed(sighting.lines):
+        # A state file that knows of no session is right and an old line in the log is wrong.
+        if not sighting.state.phase and (match := pattern.search(line)):
+            return Session(id=match["session"], dsn=dsn.value, source="log")
+    return None
+
+
+def _registered(client: Client, dsn: Dsn) -> Session | None:
+    if not client.can_read:
+        return None
+    sessions = client.sessions(device_id=dsn.value, status="active")
+    return Session(id=str(sessions[0]["id"]), dsn=dsn.value, source="platform") if sessions else None

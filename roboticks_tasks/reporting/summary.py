@@ -1,0 +1,26 @@
+"""A finished run in a few lines of text, for a terminal or a CI log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from roboticks_tasks.models import RunResult
+
+
+def summarise(result: RunResult, artifacts: Path) -> str:
+    """Return the verdict with its reason, what ran on the device, and where everything is."""
+    lines = [f"{result.verdict}: {result.reason}"]
+    if result.dsn:
+        session = f", session {result.session_id}" if result.session_id else ""
+        lines.append(f"  device    {result.dsn}{session}")
+    if result.compositions:
+        lines.append("  running   " + ", ".join(f"{each.name} ({each.mode})" for each in result.compositions))
+    if result.tests:
+        counts = result.tests
+        lines.append(
+            f"  tests     {counts.passed} passed, {counts.failed} failed, {counts.errors} errors, "
+            f"{counts.skipped} skipped"
+        )
+    lines.append("  time      " + ", ".join(f"{step.name} {step.duration:.2f}" for step in result.steps) + " s")
+    lines.append(f"  folder    {artifacts}")
+    return "\n".join(lines)
