@@ -95,7 +95,9 @@ def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse
 
 def _pytest_session(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     session = need(record.run.session, "await-session")
-    result = record.step(lifecycle.pytest_session, profile, session, artifacts=artifacts, args=options.rest)
+    result = record.step(
+        lifecycle.pytest_session, profile, session, artifacts=artifacts, args=options.rest, dm=record.run.dm
+    )
     return EXIT_PASSED if result.ok else EXIT_TESTS_FAILED
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from roboticks_tasks.backend.local import release_local
 from roboticks_tasks.errors import RoboticksError, TargetError
-from roboticks_tasks.lifecycle.places import control_answer, control_argv, places
+from roboticks_tasks.lifecycle.places import Places, control_answer, control_argv, places
 from roboticks_tasks.lifecycle.sightings import Watcher
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.state import write_atomically
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.targets.detached import Detached, find_detached, parse_pid_file, stop
+from roboticks_tasks.targets.detached import Detached, parse_pid_file, stop
 from roboticks_tasks.targets.files import get
 from roboticks_tasks.waiting import Deadline
 
@@ -46,15 +46,16 @@ def teardown(
     parts: list[TeardownPart] = []
 
     with open_target(profile, target) as shell:
+        started = _what_was_started(dm, where, shell)
 
         def stop_session() -> str:
             return _stop_session(profile, dm, session, target=shell, deadline=deadline)
 
         def stop_device_manager() -> str:
-            return _stop_device_manager(dm, where.pid_file, shell, deadline)
+            return _stop_device_manager(started, where, shell, deadline)
 
         def collect_log() -> str:
-            return _collect_log(dm.log_path if dm else where.log, artifacts, shell)
+            return _collect_log(where.log, artifacts, shell) if started else "the device manager was not started"
 
         _try(parts, "session", stop_session, deadline)
         _try(parts, "device manager", stop_device_manager, deadline)
@@ -98,19 +99,26 @@ def _stop_session(
     return f"stopped {known or (session.id if session else 'the active one')}"
 
 
-def _stop_device_manager(dm: DeviceManager | None, pid_file: str, target: Target, deadline: Deadline) -> str:
-    running = Detached(dm.pid, dm.identity) if dm else find_detached(target, pid_file)
-    if running is None:
-        # A dead leader may have left members of its group: stopping it by its pid file kills those too.
-        left = get(target, pid_file)
-        running = parse_pid_file(left.decode("utf-8", "replace")) if left else None
-    if running is None:
+def _what_was_started(dm: DeviceManager | None, where: Places, target: Target) -> Detached | None:
+    """Return the device manager's process, dead or alive: a signal may have come before its value was recorded."""
+    if dm is not None:
+        return Detached(dm.pid, dm.identity)
+    try:
+        left = get(target, where.pid_file)
+        return parse_pid_file(left.decode("utf-8", "replace")) if left else None
+    except TargetError as error:
+        log.warning("teardown: %s cannot be read: %s", where.pid_file, error)
+        return None
+
+
+def _stop_device_manager(started: Detached | None, where: Places, target: Target, deadline: Deadline) -> str:
+    if started is None:
         return NOTHING
-    outcome = stop(target, running, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
+    outcome = stop(target, started, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
     if outcome not in {"gone", "stopped", "killed"}:
-        raise TargetError(f"the device manager (pid {running.pid}) is still running: {outcome}")
-    target.run(["rm", "-f", pid_file])
-    return NOTHING if outcome == "gone" else f"{outcome} (pid {running.pid})"
+        raise TargetError(f"the device manager (pid {started.pid}) is still running: {outcome}")
+    target.run(["rm", "-f", where.pid_file])
+    return NOTHING if outcome == "gone" else f"{outcome} (pid {started.pid})"
 
 
 def _collect_log(path: str, artifacts: Path, target: Target) -> str:

@@ -32,10 +32,8 @@ def await_dsn(
 
         def probe() -> Dsn | None:
             sighting = watcher.look(min(PATIENCE, deadline.remaining))
-            found = _dsn(sighting, pattern)
-            if found is None:
-                _give_up_early(sighting, watcher)
-            return found
+            _give_up_early(sighting, watcher)
+            return _dsn(sighting, pattern)
 
         try:
             dsn = first(probe, deadline=deadline)
@@ -75,7 +73,7 @@ def _give_up_early(sighting: Sighting, watcher: Watcher) -> None:
     if sighting.alive and sighting.state.phase != "failed":
         return
     code = sighting.state.error.code if sighting.state.error else ""
-    what = "the device manager ended before it had a DSN" if not sighting.alive else "the registration failed"
+    what = "the registration failed" if sighting.alive else "the device manager has ended"
     raise RegistrationError(
         f"{what}: {watcher.describe()}", remedy=REMEDIES.get(code, "read device-manager.log"), verdict=watcher.verdict
     )

@@ -19,6 +19,9 @@ from roboticks_tasks.waiting import Deadline, first
 
 log = logging.getLogger(__name__)
 
+NOT_UP = {"", "starting"}
+"""What the state file says before the device manager has come up."""
+
 
 def launch_dm(
     profile: Profile, binary: Binary, backend: BackendRef, *, artifacts: Path, target: Target | None = None
@@ -120,13 +123,12 @@ def _see_alive(profile: Profile, dm: DeviceManager, artifacts: Path, *, target: 
         sighting = first(probe, deadline=deadline)
     except TargetError as error:
         raise LaunchError(f"the device manager was started and then lost: {error}") from error
-    if sighting is None or sighting.alive:
-        return
+    if sighting is None or sighting.alive or sighting.state.phase not in NOT_UP:
+        return  # it came up; whether it is of use is for await_dsn to say
     written = get(target, dm.log_path) or b""
     try:
         (artifacts / "device-manager.log").write_bytes(written)
     except OSError as error:
         log.warning("the device manager's log could not be kept: %s", error)
     last = written.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
-    problem = ConfigError if sighting.state.error and sighting.state.error.code.startswith("config") else LaunchError
-    raise problem(f"the device manager ended as soon as it was started; its last words: {last[0]!r}")
+    raise LaunchError(f"the device manager ended as soon as it was started; its last words: {last[0]!r}")

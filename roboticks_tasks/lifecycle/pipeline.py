@@ -66,7 +66,7 @@ def _bring_up_and_test(profile: Profile, record: Record, *, artifacts: Path, arg
         session = record.step(await_session, profile, dm, dsn, backend, target=target)
         log.info("Session active: %s", session.id)
         record.step(deploy, profile, dm, session, target=target)
-        record.step(pytest_session, profile, session, artifacts=artifacts, args=args)
+        record.step(pytest_session, profile, session, artifacts=artifacts, args=args, dm=dm, target=target)
 
 
 def _tear_down(profile: Profile, record: Record, artifacts: Path) -> None:

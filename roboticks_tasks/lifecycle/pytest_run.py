@@ -11,8 +11,10 @@ from roboticks_tasks.errors import NoTestsError, NoVerdictError, Verdict
 from roboticks_tasks.lifecycle import junit
 from roboticks_tasks.lifecycle.command import Program, parse_command
 from roboticks_tasks.lifecycle.group import run_group
-from roboticks_tasks.models import PytestResult, Session
+from roboticks_tasks.lifecycle.sightings import Watcher
+from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.waiting import Deadline
 
 NO_TESTS_COLLECTED = 5
@@ -34,13 +36,16 @@ def pytest_session(
     artifacts: Path,
     args: Sequence[str] = (),
     timeout: float | None = None,
+    dm: DeviceManager | None = None,
+    target: Target | None = None,
 ) -> PytestResult:
     """Run the profile's test command, with `args` appended, against the device of `session`.
 
     `artifacts` is the run's folder: `results.xml` and `pytest.log` are written there, and the pytest plugin reads the
-    run from it. `timeout` is in seconds, by default the profile's. Failing tests are a result. Raises NoTestsError
-    when nothing was collected and NoVerdictError when the command cannot run, is stopped by the time limit, or ends
-    without a verdict; `results.xml` is there in every case.
+    run from it. `timeout` is in seconds, by default the profile's. Failing tests are a result, unless the device
+    manager `dm` died while they ran: then the bench is to blame, and NoVerdictError says so. Raises NoTestsError when
+    nothing was collected and NoVerdictError when the command cannot run, is stopped by the time limit, or ends without
+    a verdict; `results.xml` is there in every case.
     """
     results = artifacts.absolute() / "results.xml"
     results.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
@@ -50,7 +55,10 @@ def pytest_session(
         code = _run(command, session, artifacts, deadline)
         if command.junit != results and command.junit.is_file():
             shutil.copyfile(command.junit, results)
-        return _judge(command, code, results, deadline)
+        result = _judge(command, code, results, deadline)
+        if dm is not None and not result.ok:
+            _blame_the_bench(profile, dm, result, target)
+        return result
     except (NoVerdictError, NoTestsError) as error:
         if junit.read_counts(results) is None:
             message = str(error)
@@ -108,3 +116,16 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
         skipped=counts.skipped,
         duration=round(deadline.elapsed, 3),
     )
+
+
+def _blame_the_bench(profile: Profile, dm: DeviceManager, result: PytestResult, target: Target | None) -> None:
+    """Raise when the device manager is gone: tests that failed without a device say nothing of the product."""
+    with open_target(profile, target) as shell:
+        watcher = Watcher(dm, shell)
+        if not watcher.look(0.0, echo=False).alive:
+            raise NoVerdictError(
+                f"the device manager ended while the tests ran, {result.failed + result.errors} of them failed: "
+                f"{watcher.describe()}",
+                remedy="see device-manager.log",
+                verdict=Verdict.BENCH_ERROR,
+            )

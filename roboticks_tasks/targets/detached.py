@@ -48,9 +48,10 @@ STOP = (
     + r"""
 same() { [ "$(identity "$pid")" = "$expected" ]; }
 kill_group() {
-    # As long as a member lives, no new process gets the group's number; a process that has it now is a stranger.
+    # dash understands a group's number only behind `-s`. As long as a member of the group lives, no new process gets
+    # that number; a process that has it now is a stranger.
     read -r boot </proc/sys/kernel/random/boot_id
-    case "$expected" in *-"$boot") [ -e "/proc/$pid" ] && ! same || kill -KILL -- "-$pid" 2>/dev/null ;; esac
+    case "$expected" in *-"$boot") [ -e "/proc/$pid" ] && ! same || kill -s KILL -- "-$pid" 2>/dev/null ;; esac
 }
 same || { kill_group; echo gone; exit 0; }
 kill -TERM "$pid"
