@@ -182,7 +182,7 @@ def _watched(profile: Profile, artifacts: Path) -> Iterator[Sink]:
             state.point_latest(artifacts, profile.name)
 
     with shown(artifacts / "test-run.log") as live:
-        sinks: list[Sink] = [tell_steps, write_jsonl(artifacts / "events.jsonl"), point_latest]
+        sinks: list[Sink] = [write_jsonl(artifacts / "events.jsonl"), point_latest, tell_steps]
         if live is not None:
             sinks.append(live)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -72,7 +73,8 @@ def write_jsonl(path: Path) -> Sink:
     """Return a sink that appends each event to `path` as one line of JSON."""
 
     def append(event: Event) -> None:
-        with path.open("ab") as stream:
+        # A full disk ends no run here: what has to be on disk is in run.json and result.json.
+        with suppress(OSError), path.open("ab") as stream:
             stream.write(msgspec.json.encode(event) + b"\n")
 
     return append

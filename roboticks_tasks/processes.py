@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -39,6 +40,8 @@ def stop(pid: int, started: int, *, grace: float = 2.0) -> bool:
         for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
             signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], patience)[0]:
+                with suppress(ChildProcessError):  # a child of ours would stay a zombie until we end
+                    os.waitpid(pid, os.WNOHANG)
                 return True
         return False
     except ProcessLookupError:

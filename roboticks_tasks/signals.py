@@ -40,7 +40,9 @@ def handled() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    previous = {number: signal.signal(number, interruption.handle) for number in SIGNALS}
+    # Whoever starts us with nohup wants us to survive the terminal.
+    wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
+    previous = {number: signal.signal(number, interruption.handle) for number in wanted}
     try:
         yield interruption
     finally:

@@ -98,7 +98,7 @@ def load(artifacts: Path, profile: str | None = None) -> RunState:
         raise ConfigError(
             f"{artifacts} is not a run folder: {STATE_FILE}: {error.strerror}", remedy="start with `ensure-binary`"
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is damaged or of another version: {error}", remedy="start a new run") from error
     if profile is not None and state.profile != profile:
         raise ConfigError(
@@ -113,13 +113,10 @@ def save(artifacts: Path, state: RunState) -> None:
     write_atomically(artifacts / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
 
 
-def note(artifacts: Path, step: StepResult, **values: Any) -> RunState:
-    """Add a step that ended, and its value; a step that is repeated replaces what it left before."""
-    state = load(artifacts)
+def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
+    """Return the state with a step that ended, and its value; a repeated step replaces what it left before."""
     steps = (*(each for each in state.steps if each.name != step.name), step)
-    state = msgspec.structs.replace(state, steps=steps, **values)
-    save(artifacts, state)
-    return state
+    return msgspec.structs.replace(state, steps=steps, **values)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import selectors
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def _prepare(options: LocalPlatform) -> Path:
 def _running(directory: Path) -> Address | None:
     try:
         address = msgspec.json.decode((directory / "platform.json").read_bytes(), type=Address)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return address if processes.is_alive(address.pid, address.start_time) else None
 
@@ -129,25 +129,28 @@ def _start(options: LocalPlatform, directory: Path) -> Address:
     command = [sys.executable, "-m", "roboticks_tasks.sim.platform", "--directory", str(directory)]
     command += ["--http-port", str(options.http_port), "--mqtt-port", str(options.mqtt_port)]
     command += ["--broker", options.broker, "--ready-fd", str(writer)]
-    with os.fdopen(reader, "rb") as answer, (directory / "platform.log").open("ab") as log:
+    with os.fdopen(reader, "rb") as answer:
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(writer,),
-                start_new_session=True,  # Ctrl-C is for the run, which stops the platform in its teardown
-            )
+            pid = _spawn(command, log=directory / "platform.log", inherit=writer)
         finally:
             os.close(writer)
         (directory / "started-by-run").touch()
         try:
             return _read_answer(answer.fileno(), directory)
         except BaseException:
-            process.kill()
-            process.wait()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             raise
+
+
+def _spawn(command: list[str], *, log: Path, inherit: int) -> int:
+    """Start a process that outlives this one, and with a session of its own: Ctrl-C is for the run, not for it."""
+    os.set_inheritable(inherit, True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600)]
+    return os.posix_spawn(
+        command[0], command, os.environ, file_actions=[*files, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+    )
 
 
 def _read_answer(channel: int, directory: Path) -> Address:

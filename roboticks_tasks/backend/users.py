@@ -62,5 +62,5 @@ def _mark(directory: Path, run: Path) -> Path:
 def _read(path: Path) -> Mark:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return Mark(processes=())

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from roboticks_tasks.errors import NoVerdictError
 
-SHELL_OPERATORS = {"&&", "||", "|", ";", ">", ">>", "<", "&"}
+SHELL_OPERATORS = frozenset("&|;<>")
+"""A word of nothing but these is an operator: `&&`, `>`, `2>&1`."""
 
 
 class Program(NamedTuple):
@@ -33,6 +34,7 @@ def parse_command(command: str, *, args: Sequence[str], junit: Path) -> Program:
     try:
         lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
+        lexer.commenters = ""  # a # inside a word, issue#7 say, is a letter
         words = list(lexer)
     except ValueError as error:
         raise NoVerdictError(
@@ -42,7 +44,7 @@ def parse_command(command: str, *, args: Sequence[str], junit: Path) -> Program:
     if not words:
         raise NoVerdictError("the test command is empty", remedy="set `tests.command` or ROBOTICKS_TEST_COMMAND")
     options = {"PYTEST_ADDOPTS": shlex.join([f"--junitxml={junit}"])}
-    if SHELL_OPERATORS & set(words):
+    if any(word and SHELL_OPERATORS.issuperset(word) for word in words):
         text = f"{command} {shlex.join(args)}".rstrip()
         return Program(["sh", "-c", text], options, junit, is_pytest=False)
     words = [*shlex.split(command), *args]

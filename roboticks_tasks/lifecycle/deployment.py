@@ -46,7 +46,7 @@ def deploy(
             if not exists(shell, where, kind="d"):
                 log.warning("Deployment path does not exist: %s; no composition is started", where)
                 return Deployment(path=where, mode=mode)
-            names = _choose(_known(profile, dm, shell, deadline), only, where)
+            names = _choose(_known(profile, dm, shell, deadline), only, mode)
             _start(profile, dm, names, mode=mode, target=shell, deadline=deadline)
             state = Watcher(dm, shell).look(0.0, echo=False).state
         except TargetError as error:
@@ -77,22 +77,26 @@ def _bring(profile: Profile, where: str, target: Target, deadline: Deadline) -> 
     return sync_tree(target, source, where, timeout=deadline.remaining)
 
 
-def _known(profile: Profile, dm: DeviceManager, target: Target, deadline: Deadline) -> list[str]:
+def _known(profile: Profile, dm: DeviceManager, target: Target, deadline: Deadline) -> dict[str, list[str]]:
+    """Return the deployed compositions with their modes; no mode where the device manager names none."""
     argv = control_argv(profile.device_manager.control.list_compositions, dm)
     known = control_answer(target.run(argv, timeout=deadline.remaining)).get("compositions", [])
-    return [str(each.get("name") if isinstance(each, dict) else each) for each in known]
+    entries = [each if isinstance(each, dict) else {"name": each} for each in known]
+    return {str(each.get("name")): [str(mode) for mode in each.get("modes") or []] for each in entries}
 
 
-def _choose(known: list[str], only: str | None, where: str) -> list[str]:
-    if only is None:
-        return known
-    if only not in known:
-        raise DeployError(
-            f"unknown composition {only!r} in {where}",
-            remedy=f"known: {', '.join(known) or 'none'}",
-            verdict=Verdict.CONFIG_ERROR,
-        )
-    return [only]
+def _choose(known: dict[str, list[str]], only: str | None, mode: str) -> list[str]:
+    if only is not None and only not in known:
+        everything = ", ".join(known) or "none"
+        raise DeployError(f"unknown composition {only!r}", remedy=f"known: {everything}", verdict=Verdict.CONFIG_ERROR)
+    names = list(known) if only is None else [only]
+    for name in names:
+        if known[name] and mode not in known[name]:
+            modes = ", ".join(known[name])
+            raise DeployError(
+                f"composition {name!r} has no mode {mode!r}", remedy=f"known: {modes}", verdict=Verdict.CONFIG_ERROR
+            )
+    return names
 
 
 def _start(

@@ -12,6 +12,7 @@ from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.waiting import Deadline, first
 
 REMEDIES = {
+    "project-secret-missing": "set ROBOTICKS_PROJECT_SECRET",
     "project-secret-refused": "check ROBOTICKS_PROJECT_SECRET",
     "platform-unreachable": "check the backend's URL and the network between board and platform",
 }
@@ -69,11 +70,10 @@ def _dsn(sighting: Sighting, pattern: re.Pattern[str]) -> Dsn | None:
 
 
 def _give_up_early(sighting: Sighting, watcher: Watcher) -> None:
-    """Raise when waiting is in vain: the process has ended, or says that it failed."""
-    if sighting.alive and sighting.state.phase != "failed":
-        return
-    code = sighting.state.error.code if sighting.state.error else ""
-    what = "the registration failed" if sighting.alive else "the device manager has ended"
-    raise RegistrationError(
-        f"{what}: {watcher.describe()}", remedy=REMEDIES.get(code, "read device-manager.log"), verdict=watcher.verdict
-    )
+    """Raise when waiting is in vain: the device manager says that it failed, or its process has ended."""
+    error = sighting.state.error
+    if sighting.state.phase == "failed" and error is not None:
+        remedy = REMEDIES.get(error.code, "read device-manager.log")
+        raise RegistrationError(f"the registration failed: {error.message}", remedy=remedy, verdict=watcher.verdict)
+    if not sighting.alive or sighting.state.phase == "failed":
+        raise RegistrationError(f"waiting for the DSN is in vain: {watcher.describe()}", verdict=watcher.verdict)

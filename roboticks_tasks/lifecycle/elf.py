@@ -30,7 +30,8 @@ def check(header: bytes, machine: str, *, path: str) -> str | None:
     if code is None:
         return None
     names = MACHINES.get(code, (f"ELF machine {code:#x}",))
-    if machine not in names and ALSO_RUNS.get(machine) != code:
+    judged = any(machine in each for each in MACHINES.values())  # of a machine that we do not know we say nothing
+    if judged and machine not in names and ALSO_RUNS.get(machine) != code:
         raise BinaryError(
             f"the device manager {path} is built for {names[0]}, the target is {machine}",
             remedy=f"provide the {machine} build",

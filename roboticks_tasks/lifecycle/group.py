@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import selectors
@@ -15,19 +16,21 @@ from typing import IO
 
 from roboticks_tasks.waiting import Deadline
 
+log = logging.getLogger(__name__)
+
 INTERRUPT_GRACE = 3.0
 """Seconds that the tests have to run their own clean-up when they are interrupted."""
 
 
-def run_group(argv: Sequence[str], *, environment: Mapping[str, str], log: Path, deadline: Deadline) -> int | None:
+def run_group(argv: Sequence[str], *, environment: Mapping[str, str], log_file: Path, deadline: Deadline) -> int | None:
     """Run `argv` to its end and return its exit code (negative for a signal), None when `deadline` ended it.
 
-    Its output goes to our stdout and to `log`. On a time-out, and when this process is told to stop, the group gets
-    SIGINT (pytest runs no fixture teardown on SIGTERM), `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the program
-    left in its group is killed when it has ended. Raises OSError when it cannot be started.
+    Its output goes to our stdout and to `log_file`. On a time-out, and when this process is told to stop, the group
+    gets SIGINT (pytest runs no fixture teardown on SIGTERM), `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the
+    program left in its group is killed when it has ended. Raises OSError when it cannot be started.
     """
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
-    with log.open("wb") as copy:
+    with log_file.open("wb", buffering=0) as copy:
         process = subprocess.Popen(
             list(argv), stdin=null, stdout=pipe, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
         )
@@ -73,11 +76,22 @@ def _pass_on(stream: IO[bytes], copy: IO[bytes]) -> bool:
         chunk = os.read(stream.fileno(), 65536)
     except BlockingIOError:
         return True
-    copy.write(chunk)
+    _keep(copy, chunk)
     with suppress(OSError, ValueError):  # our own stdout may be closed; the tests go on, the log has it all
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), chunk)
     return bool(chunk)
+
+
+def _keep(copy: IO[bytes], chunk: bytes) -> None:
+    """Write to the log as long as it takes it: a full disk must not end the tests."""
+    if copy.closed:
+        return
+    try:
+        copy.write(chunk)
+    except OSError as error:
+        log.error("%s is cut off: %s", copy.name, error.strerror)
+        copy.close()
 
 
 def _interrupt(process: subprocess.Popen[bytes], handle: int, copy: IO[bytes]) -> None:

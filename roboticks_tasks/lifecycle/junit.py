@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-ILLEGAL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if code not in {9, 10, 13}}
+ILLEGAL = dict.fromkeys(
+    ({*range(32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF} - {9, 10, 13}), "\N{REPLACEMENT CHARACTER}"
+)
 """Characters that XML 1.0 cannot hold, however they are escaped."""
 
 

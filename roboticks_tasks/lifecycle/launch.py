@@ -28,8 +28,8 @@ def launch_dm(
 ) -> DeviceManager:
     """Start the device manager detached, with the profile's environment and `TEST_DEVICE=true`, and see it alive.
 
-    A device manager that an earlier run left behind is stopped first. It counts as alive with its first state file,
-    or when it has run for `timeouts.launch` seconds without one. Raises LaunchError when it cannot be started or ends
+    A device manager that an earlier run left behind is stopped first. It counts as alive when its state file says more
+    than "starting", or when it has run for `timeouts.launch` seconds. Raises LaunchError when it cannot be started or ends
     at once; its log is then in `artifacts`. Whatever goes wrong, nothing that was started here goes on running.
     """
     where = places(profile)
@@ -117,7 +117,7 @@ def _see_alive(profile: Profile, dm: DeviceManager, artifacts: Path, *, target: 
 
     def probe() -> Sighting | None:
         sighting = watcher.look(deadline.remaining, echo=False)
-        return sighting if sighting.state.phase or not sighting.alive else None
+        return None if sighting.alive and sighting.state.phase in NOT_UP else sighting
 
     try:
         sighting = first(probe, deadline=deadline)

@@ -79,7 +79,7 @@ def _run(command: Program, session: Session, artifacts: Path, deadline: Deadline
         "ROBOTICKS_SESSION_ID": session.id,
     }
     try:
-        return run_group(command.argv, environment=environment, log=artifacts / "pytest.log", deadline=deadline)
+        return run_group(command.argv, environment=environment, log_file=artifacts / "pytest.log", deadline=deadline)
     except FileNotFoundError:
         return 127
     except PermissionError:

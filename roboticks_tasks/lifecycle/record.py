@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from roboticks_tasks import state
-from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, RoboticksError, Verdict
+from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, ConfigError, RoboticksError, Verdict
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
 from roboticks_tasks.lifecycle import junit
 from roboticks_tasks.lifecycle.verdict import judge, step_result
-from roboticks_tasks.models import RunResult, StepResult
+from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 
 P = ParamSpec("P")
@@ -64,15 +65,18 @@ class Record:
         begin = time.monotonic()
         try:
             value = function(*args, **kwargs)
+            step = step_result(name, time.monotonic() - begin)
+            self.run = state.with_step(self.run, step, **{FIELDS[name]: value})
+            state.save(self._artifacts, self.run)
         except BaseException as error:
-            self._note(step_result(name, time.monotonic() - begin, error))
+            step = step_result(name, time.monotonic() - begin, error)
+            self.run = state.with_step(self.run, step)
+            with suppress(ConfigError):  # the disk may be what broke; the result tells it all the same
+                state.save(self._artifacts, self.run)
             raise
-        self._note(step_result(name, time.monotonic() - begin), **{FIELDS[name]: value})
+        finally:
+            self._sink(StepFinished(name=name, outcome=step.outcome, duration=step.duration, error=step.error))
         return value
-
-    def _note(self, step: StepResult, **values: object) -> None:
-        self._sink(StepFinished(name=step.name, outcome=step.outcome, duration=step.duration, error=step.error))
-        self.run = state.note(self._artifacts, step, **values)
 
     def finish(self, *, signal_number: int | None = None) -> RunResult:
         """Judge the run, write result.json and tell everyone."""

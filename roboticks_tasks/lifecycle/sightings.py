@@ -22,6 +22,16 @@ PATIENCE = 0.5
 """Seconds that one look may block; a change ends it at once."""
 
 
+BLAME = {
+    "bad-configuration": Verdict.CONFIG_ERROR,
+    "platform-unreachable": Verdict.BACKEND_ERROR,
+    "project-secret-missing": Verdict.CONFIG_ERROR,
+    "project-secret-refused": Verdict.CONFIG_ERROR,
+    "registration-refused": Verdict.BACKEND_ERROR,
+}
+"""Whose fault a device manager's error is; the codes are our choice, and every other one is the bench's."""
+
+
 class ReportedError(msgspec.Struct, frozen=True):
     """What a device manager says went wrong."""
 
@@ -114,9 +124,7 @@ class Watcher:
     def verdict(self) -> Verdict:
         """Judge by what the device manager reported whether bench, configuration or platform is to blame."""
         code = self._state.error.code if self._state.error else ""
-        if code == "project-secret-refused":
-            return Verdict.CONFIG_ERROR
-        return Verdict.BACKEND_ERROR if code == "platform-unreachable" else Verdict.BENCH_ERROR
+        return BLAME.get(code, Verdict.BENCH_ERROR)
 
 
 def describe_platform(dm: DeviceManager) -> str:

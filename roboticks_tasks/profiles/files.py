@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -96,9 +97,10 @@ def _read(path: Path) -> Profile:
         raise ConfigError(f"profile {path} is not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"profile {path} is not valid TOML: {error}", remedy="mend that line") from error
-    document.setdefault("name", path.stem)
     try:
-        return msgspec.convert(document, Profile)
+        if "name" in document:  # the file's own name is the profile's; the schema knows no such key either
+            raise msgspec.ValidationError("Object contains unknown field `name`")
+        return msgspec.convert({**document, "name": path.stem}, Profile)
     except msgspec.ValidationError as error:
         raise ConfigError(explain(error, path=path, text=text)) from error
 
@@ -134,7 +136,7 @@ def _absolute(folder: str) -> str:
 def _scale(profile: Profile, factor: float) -> Profile:
     if factor == 1.0:
         return profile
-    if not factor > 0:
-        raise ConfigError(f"the timeout multiplier must be greater than 0, not {factor:g}")
+    if not 0 < factor < math.inf:
+        raise ConfigError(f"the timeout multiplier must be a number greater than 0, not {factor:g}")
     scaled = {name: value * factor for name, value in msgspec.structs.asdict(profile.timeouts).items()}
     return msgspec.structs.replace(profile, timeouts=Timeouts(**scaled))

@@ -9,7 +9,10 @@ from msgspec import Meta
 
 from roboticks_tasks.models import Value
 
-Seconds = Annotated[float, Meta(gt=0, description="seconds")]
+LONGEST = 1_000_000
+"""Seconds, eleven days: what the operating system's own waits can still count."""
+
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST, description="seconds")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes a free one")]
 Argv = Annotated[tuple[str, ...], Meta(description="a command and its arguments; {root}, {binary} … are filled in")]
 
@@ -96,7 +99,7 @@ class SuiteSpec(Value, frozen=True, kw_only=True):
     """What decides the run."""
 
     command: Annotated[str, Meta(min_length=1, description="ROBOTICKS_TEST_COMMAND")] = "pytest tests/ -v"
-    timeout: Annotated[float, Meta(gt=0, description="seconds (ROBOTICKS_TEST_TIMEOUT)")] = 3600
+    timeout: Annotated[float, Meta(gt=0, le=LONGEST, description="seconds (ROBOTICKS_TEST_TIMEOUT)")] = 3600
 
 
 class Timeouts(Value, frozen=True, kw_only=True):

@@ -1,0 +1,238 @@
+"""The main job on profile `sim`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import requests
+
+from tests.e2e.bench import Bench, Done, wait_until
+
+STEPS = [
+    "ensure_binary",
+    "ensure_backend",
+    "launch_dm",
+    "await_dsn",
+    "await_session",
+    "deploy",
+    "pytest_session",
+    "teardown",
+]
+SECRET = "s3cret-that-must-not-show"
+
+
+@pytest.fixture(scope="module")
+def whole_run(shared_bench: Bench) -> Done:
+    """One whole run with everything at its default."""
+    return shared_bench.run("hil-test")
+
+
+def test_the_main_job_passes(whole_run: Done) -> None:
+    assert whole_run.code == 0, whole_run.err
+    assert "passed: 6 tests passed" in whole_run.out
+
+
+def test_the_run_folder_has_everything(whole_run: Done, shared_bench: Bench) -> None:
+    names = {path.name for path in shared_bench.latest.iterdir()}
+    assert {
+        "device-manager.log",
+        "events.jsonl",
+        "pytest.log",
+        "result.json",
+        "results.xml",
+        "run.json",
+        "test-run.log",
+    } <= names
+
+
+def test_the_result_names_device_session_compositions_and_each_step(whole_run: Done, shared_bench: Bench) -> None:
+    result = shared_bench.result()
+    assert (result["verdict"], result["exit_code"]) == ("passed", 0)
+    assert result["dsn"].startswith("SIM-")
+    assert result["session_id"]
+    assert {each["name"] for each in result["compositions"]} == {"HelloWorldComposition", "HeartbeatComposition"}
+    assert [step["name"] for step in result["steps"]] == STEPS
+    assert all(part["ok"] for part in result["teardown"]["parts"])
+
+
+def test_the_junit_file_carries_the_verdict(whole_run: Done, shared_bench: Bench) -> None:
+    suite = ElementTree.parse(shared_bench.latest / "results.xml").getroot().find("testsuite")
+    assert suite is not None
+    properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    assert properties["roboticks_tasks.verdict"] == "passed"
+    assert len(suite.findall("testcase")) == 6
+
+
+def test_the_events_tell_the_whole_story(whole_run: Done, shared_bench: Bench) -> None:
+    events = [json.loads(line) for line in (shared_bench.latest / "events.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "run-started"
+    assert [each["name"] for each in events if each["event"] == "step-finished"] == STEPS
+    assert events[-1]["event"] == "run-finished"
+
+
+def test_the_device_managers_log_is_collected(whole_run: Done, shared_bench: Bench) -> None:
+    assert "Registered with DSN: SIM-" in (shared_bench.latest / "device-manager.log").read_text()
+
+
+def test_the_second_run_is_the_same_device(bench: Bench) -> None:
+    assert bench.run("hil-test").code == 0
+    first = bench.result()
+    assert bench.run("hil-test").code == 0
+    second = bench.result()
+    assert first["dsn"] == second["dsn"]
+    assert first["session_id"] != second["session_id"]
+
+
+def test_each_step_alone_in_its_own_process_then_teardown_twice(bench: Bench) -> None:
+    only = {"ROBOTICKS_COMPOSITION": "HelloWorldComposition", "ROBOTICKS_COMPOSITION_MODE": "dev"}
+    for step in ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy"):
+        done = bench.run(step, variables=only)
+        assert done.code == 0, (step, done.err)
+    dsn = bench.state()["dsn"]["value"]
+
+    def compositions() -> list[dict[str, Any]]:
+        device = ask(bench, f"/api/v1/organizations/local/projects/local/devices/{dsn}")
+        assert device["test_device"] is True
+        listed: list[dict[str, Any]] = device["compositions"]
+        return listed
+
+    wait_until(compositions, what="the platform knows the composition")
+    assert [(each["name"], each["mode"], each["status"]) for each in compositions()] == [
+        ("HelloWorldComposition", "dev", "running")
+    ]
+    units = ask(bench, "/api/v1/organizations/local/limits")["device_units"]
+    assert (units["used"], units["test_devices"]) == (0, 1)
+
+    tests = bench.run("pytest-session", "--", "-k", "mode", variables=only)
+    assert tests.code == 0, tests.out
+    assert "1 passed" in tests.out
+    status = json.loads(bench.run("status", "--json").out)
+    assert (status["device_manager_running"], status["local_platform_running"]) == (True, True)
+    for _ in range(2):
+        assert bench.run("teardown").code == 0
+        bench.assert_nothing_is_left()
+    assert bench.result()["verdict"] == "passed"
+
+
+def ask(bench: Bench, path: str) -> dict[str, Any]:
+    backend = bench.state()["backend"]
+    key = Path(backend["api_key_file"]).read_text().strip()
+    response = requests.get(backend["url"] + path, headers={"Authorization": f"Bearer {key}"}, timeout=5)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_red_test_is_the_changes_fault(bench: Bench) -> None:
+    (bench.folder / "test_red.py").write_text("def test_red(device):\n    assert device.dsn == 'another'\n")
+    done = bench.run("hil-test", "--test-command", "pytest test_red.py")
+    assert done.code == 1
+    assert bench.result()["verdict"] == "failed"
+    assert bench.result()["reason"] == "1 of 1 tests failed"
+    assert "device manager log" in done.err
+    assert "Registered with DSN" in done.err
+
+
+def test_words_behind_the_dashes_go_to_pytest(bench: Bench) -> None:
+    done = bench.run("hil-test", "--", "-k", "registered")
+    assert done.code == 0, done.err
+    assert bench.result()["tests"]["passed"] == 1
+
+
+def test_a_second_run_on_the_same_board_is_refused_with_the_holders_name(bench: Bench) -> None:
+    holder = start_a_run_that_waits_in_its_tests(bench)
+    refused = bench.run("hil-test")
+    assert refused.code == 20
+    assert "in use by run" in refused.sentence
+    assert f"pid {holder.pid}" in refused.sentence
+    teardown = bench.run("teardown")
+    assert teardown.code == 20, "a refused teardown must not touch the run that has the board"
+    finish(bench, holder)
+    assert holder.returncode == 0
+
+
+def test_two_runs_share_the_local_platform_and_the_last_one_stops_it(bench: Bench) -> None:
+    holder = start_a_run_that_waits_in_its_tests(bench)
+    other = bench.run("hil-test", "--root", "other-device", "--artifacts", "other", "--", "-k", "registered")
+    assert other.code == 0, other.err
+    parts = {part["name"]: part["detail"] for part in bench.result(bench.folder / "other")["teardown"]["parts"]}
+    assert parts["local platform"] == "left running: another run uses it"
+    finish(bench, holder)
+    assert holder.returncode == 0
+    bench.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_run_in_order(bench: Bench, number: signal.Signals, code: int) -> None:
+    run = start_a_run_that_waits_in_its_tests(bench)
+    run.send_signal(number)
+    out, err = run.communicate(timeout=20)
+    assert run.returncode == code, err
+    assert "cancelled" in out
+    assert bench.result()["verdict"] == "cancelled"
+    assert ElementTree.parse(bench.latest / "results.xml").getroot() is not None
+    bench.assert_nothing_is_left()
+
+
+def test_a_signal_while_waiting_for_the_device_ends_the_run_in_order(bench: Bench) -> None:
+    run = bench.popen("hil-test", variables={"ROBOTICKS_SIM_FAULT": "never-registers"})
+    link = bench.folder / "test-output" / "sim-latest"
+    wait_until(link.exists, what="the run has begun")
+    wait_until(lambda: '"await_dsn"' in (link / "events.jsonl").read_text(), what="await_dsn has begun")
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=20)
+    assert run.returncode == 143
+    assert bench.result()["steps"][-2]["outcome"] == "cancelled"
+    bench.assert_nothing_is_left()
+
+
+def test_the_project_secret_is_in_no_file_and_no_argument_list(bench: Bench) -> None:
+    platform = bench.folder / ".roboticks" / "platform"
+    platform.mkdir(parents=True, mode=0o700)
+    (platform / "project-secret").write_text(SECRET)
+    seen: list[bytes] = []
+    run = bench.popen("hil-test", variables={"ROBOTICKS_PROJECT_SECRET": SECRET})
+    watcher = threading.Thread(target=collect_argument_lists, args=(run, seen))
+    watcher.start()
+    _, err = run.communicate(timeout=60)
+    watcher.join()
+    assert run.returncode == 0, err
+    assert any(b"device_manager" in words for words in seen)
+    assert not any(SECRET.encode() in words for words in seen)
+    files = [path for path in bench.folder.rglob("*") if path.is_file() and path.name != "project-secret"]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def collect_argument_lists(run: subprocess.Popen[str], seen: list[bytes]) -> None:
+    while run.poll() is None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.append(path.read_bytes())
+            except OSError:
+                continue
+
+
+def start_a_run_that_waits_in_its_tests(bench: Bench) -> subprocess.Popen[str]:
+    """Start a run whose only test waits for the file `go`; return once it is in that test."""
+    (bench.folder / "test_waits.py").write_text(
+        "import pathlib, time\n"
+        "def test_waits(device):\n"
+        "    pathlib.Path('waiting').touch()\n"
+        "    while not pathlib.Path('go').exists():\n"
+        "        time.sleep(0.01)\n"
+    )
+    run = bench.popen("hil-test", "--test-command", "pytest test_waits.py")
+    wait_until(lambda: (bench.folder / "waiting").exists() or run.poll() is not None, what="the test waits")
+    assert run.poll() is None, run.communicate()
+    return run
+
+
+def finish(bench: Bench, run: subprocess.Popen[str]) -> None:
+    (bench.folder / "go").touch()
+    run.communicate(timeout=30)

@@ -1,0 +1,27 @@
+"""Real parts that tests need: found, or honestly missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
+"""Where Debian puts daemons; often not on an ordinary user's PATH."""
+
+
+def find(program: str) -> str | None:
+    """Return the path of `program`, on PATH or in the system folders, or None."""
+    return shutil.which(program) or shutil.which(program, path=os.pathsep.join(SYSTEM_FOLDERS))
+
+
+def require(program: str) -> str:
+    """Return the path of `program`; without it, skip the test on a laptop and fail it in CI."""
+    path = find(program)
+    if path is not None:
+        return path
+    reason = f"{program} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}: CI must install it", pytrace=False)
+    pytest.skip(reason)
