@@ -28,9 +28,9 @@ def launch_dm(
 ) -> DeviceManager:
     """Start the device manager detached, with the profile's environment and `TEST_DEVICE=true`, and see it alive.
 
-    A device manager that an earlier run left behind is stopped first. It counts as alive when its state file says more
-    than "starting", or when it has run for `timeouts.launch` seconds. Raises LaunchError when it cannot be started or ends
-    at once; its log is then in `artifacts`. Whatever goes wrong, nothing that was started here goes on running.
+    A device manager that an earlier run left behind is stopped first. It counts as alive when its state file says
+    more than "starting", or when it has run for `timeouts.launch` seconds. Raises LaunchError when it cannot be started
+    or ends at once; its log is then in `artifacts`. Whatever goes wrong, nothing that was started here goes on running.
     """
     where = places(profile)
     with open_target(profile, target) as shell:

@@ -15,28 +15,44 @@ import pytest
 from tests.e2e.bench import Bench
 from tests.parts import require
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def impatient(bench: Bench) -> str:
+    """Write profile sim with less patience for DSN and session, and return its name."""
+    text = (ROOT / "hardware_profiles" / "sim.toml").read_text()
+    bench.profile("sim", re.sub(r"^(dsn|session) = 30$", r"\1 = 1.5", text, flags=re.MULTILINE))
+    return "sim"
+
 
 @pytest.mark.parametrize(
     ("fault", "code", "verdict", "reason"),
     [
         ("dies-at-start", 11, "bench-error", r"ended as soon as it was started; its last words: '.*dies-at-start'"),
-        ("dies-later=1", 15, "bench-error", r"the device manager ended while the tests ran, \d of them failed"),
         ("never-registers", 12, "bench-error", r"no DSN within 1\.5 s: .* is running, its state: registering.*online"),
         ("no-session", 13, "bench-error", r"no session for SIM-\w+: the platform gave no session within"),
     ],
 )
 def test_a_broken_device_manager_is_told_apart(bench: Bench, fault: str, code: int, verdict: str, reason: str) -> None:
-    (bench.folder / "test_waits_for_the_bus.py").write_text(
-        "def test_waits_for_the_end_of_the_bus(bus):\n    bus.collect('/no/such/topic', 1, timeout=2.0)\n"
-    )
-    done = bench.run(
-        *("hil-test", "--timeout-multiplier", "0.05", "--test-command", "pytest test_waits_for_the_bus.py"),
-        variables={"ROBOTICKS_SIM_FAULT": fault},
-    )
+    done = bench.run("hil-test", "--profile", impatient(bench), variables={"ROBOTICKS_SIM_FAULT": fault})
     result = bench.result()
     assert (done.code, result["exit_code"], result["verdict"]) == (code, code, verdict), result["reason"]
     assert re.search(reason, result["reason"]), result["reason"]
-    assert "<error" in (bench.latest / "results.xml").read_text() or code == 15
+    assert "<error" in (bench.latest / "results.xml").read_text()
+
+
+def test_a_device_manager_that_dies_under_the_tests_is_the_benchs_fault(bench: Bench) -> None:
+    (bench.folder / "test_kills.py").write_text(
+        "import os, signal\n"
+        "def test_that_loses_its_device(roboticks_run):\n"
+        "    os.kill(roboticks_run.dm.pid, signal.SIGKILL)\n"
+        "    assert False\n"
+    )
+    done = bench.run("hil-test", "--test-command", "pytest test_kills.py")
+    assert done.code == 15
+    assert bench.result()["verdict"] == "bench-error"
+    assert bench.result()["reason"].startswith("the device manager ended while the tests ran, 1 of them failed")
+    assert "<failure" in (bench.latest / "results.xml").read_text()
 
 
 def test_a_device_manager_that_dies_after_registering_fails_before_the_tests(bench: Bench) -> None:
