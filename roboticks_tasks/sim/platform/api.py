@@ -1,0 +1,83 @@
+"""The HTTP application: all routes, and every error as {"detail": one sentence}."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from roboticks_tasks.sim.platform import devices, fleet, parse, sessions
+from roboticks_tasks.sim.platform.authority import BadRequestError, DamagedError
+from roboticks_tasks.sim.platform.serving import API, HEALTH, Guard, Platform, platform_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+log = logging.getLogger(__name__)
+
+SERVICE = "roboticks-local-platform"
+VERSION = "1.0.0"
+
+
+async def health(request: Request) -> JSONResponse:
+    """Tell that the platform runs."""
+    return JSONResponse({"status": "ok", "service": SERVICE, "version": VERSION, "broker": platform_of(request).broker})
+
+
+async def refused(_request: Request, error: Exception) -> JSONResponse:
+    """Answer a refusal of a route or of the router."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+
+
+async def invalid(_request: Request, error: Exception) -> JSONResponse:
+    """Answer a value that was refused."""
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+async def not_stored(_request: Request, error: Exception) -> JSONResponse:
+    """Answer a fault of the disk, such as that it is full."""
+    log.error("The database refuses: %s", error)
+    return JSONResponse({"detail": f"the platform cannot use its database: {error}"}, 503)
+
+
+async def damaged(_request: Request, error: Exception) -> JSONResponse:
+    """Answer that the authority's files cannot be used."""
+    log.error("%s", error)
+    return JSONResponse({"detail": str(error)}, 503)
+
+
+async def broken(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer a bug of ours; the server logs the traceback."""
+    return JSONResponse({"detail": "internal error: see the platform's log"}, 500)
+
+
+def build(platform: Platform) -> Starlette:
+    """Return the application that serves `platform`."""
+    project = f"{API}/organizations/{{org}}/projects/{{project}}"
+    app = Starlette(
+        routes=[
+            Route(HEALTH, health, methods=["GET"]),
+            *fleet.ROUTES,
+            *devices.routes(project),
+            *sessions.routes(project),
+        ],
+        middleware=[Middleware(Guard, platform=platform)],
+        exception_handlers={
+            HTTPException: refused,
+            parse.InvalidError: invalid,
+            BadRequestError: invalid,
+            sqlite3.OperationalError: not_stored,
+            DamagedError: damaged,
+            Exception: broken,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.platform = platform
+    return app

@@ -1,0 +1,183 @@
+"""What devices say over MQTT, applied to the store: heartbeats, sessions, logs. No network here.
+
+Payloads are ours where the platform's documentation gives none (all but the session create request).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+
+from roboticks_tasks.sim import topics
+from roboticks_tasks.sim.platform import parse, store_devices, store_sessions
+
+log = logging.getLogger(__name__)
+
+Message = tuple[str, bytes]
+"""Topic and payload as received."""
+
+Reply = tuple[str, object]
+"""Topic and the object to send as JSON."""
+
+Handler = Callable[[sqlite3.Connection, str, str, dict[str, object]], Reply | None]
+"""Gets the connection, the device's id and DSN, and the payload."""
+
+ENDS = ("completed", "failed")
+LONGEST_INTERVAL = 86_400.0
+LATEST_US = parse.LATEST * 1_000_000
+LONGEST_ID = 200
+
+
+def apply(connection: sqlite3.Connection, batch: Iterable[Message]) -> list[Reply]:
+    """Apply messages in their order and return the replies; what makes no sense is logged and dropped."""
+    replies = []
+    for topic, payload in batch:
+        try:
+            reply = _apply(connection, topic, payload)
+        except parse.InvalidError as error:
+            log.warning("Dropped a message on %s: %s", topic, error)
+        else:
+            if reply is not None:
+                replies.append(reply)
+    return replies
+
+
+def _apply(connection: sqlite3.Connection, topic: str, payload: bytes) -> Reply | None:
+    # The device is the one that the topic names, as documented: the broker lets no other device publish there.
+    _, _, dsn, kind = topic.split("/", 3)
+    device = connection.execute("SELECT id FROM devices WHERE dsn = ?", (dsn,)).fetchone()
+    if device is None:
+        raise parse.InvalidError("no such device is registered")
+    return HANDLERS[kind](connection, device["id"], dsn, parse.json_object(payload))
+
+
+def heartbeat(connection: sqlite3.Connection, device: str, _dsn: str, body: dict[str, object]) -> None:
+    """Note status, metrics and compositions; `interval` (seconds) says when silence means offline."""
+    status = parse.choice(body, "status", among=("online", "offline"))
+    if status is None:
+        raise parse.InvalidError("status: missing")
+    metrics, compositions, interval = body.get("metrics"), body.get("compositions"), body.get("interval")
+    if metrics is not None:
+        parse.mapping(body, "metrics")
+    if compositions is not None:
+        compositions = [_composition(entry) for entry in _list(body, "compositions")]
+    microseconds = None
+    if interval is not None:
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval <= LONGEST_INTERVAL:
+            raise parse.InvalidError("interval: must be seconds, more than 0 and at most a day")
+        microseconds = round(interval * 1_000_000)
+    store_devices.beat(
+        connection,
+        device,
+        online=status == "online",
+        metrics=metrics,
+        compositions=compositions,
+        interval=microseconds,
+    )
+
+
+def session(connection: sqlite3.Connection, device: str, dsn: str, body: dict[str, object]) -> Reply:
+    """Create or complete a session; the reply carries its id, or an error."""
+    given = body.get("request_id")
+    echo = {} if given is None else {"request_id": given}
+    try:
+        act = {"create": _create, "complete": _complete}.get(str(body.get("action")))
+        if act is None:
+            raise parse.InvalidError("action: must be create or complete")
+        answer = act(connection, device, body)
+    except parse.InvalidError as error:
+        log.warning("Refused a session request of %s: %s", dsn, error)
+        answer = {"error": str(error)}
+    return topics.session_response(dsn), {**answer, **echo}
+
+
+def _create(connection: sqlite3.Connection, device: str, body: dict[str, object]) -> dict[str, object]:
+    name = parse.text(body, "name", default="session")
+    parse.choice(body, "status", among=("active",))
+    started_at = parse.milliseconds(body, "started_at", default=store_devices.now())
+    # Without an id of its own, a request that QoS 1 delivered twice is known by its name and time.
+    request = parse.text(body, "request_id", default=f"{name} {started_at}", limit=LONGEST_ID + 20)
+    identity, status = store_sessions.create(
+        connection,
+        device,
+        request=request,
+        name=name,
+        metadata=parse.mapping(body, "metadata"),
+        started_at=started_at,
+    )
+    return {"session_id": identity, "status": status}
+
+
+def _complete(connection: sqlite3.Connection, device: str, body: dict[str, object]) -> dict[str, object]:
+    identity = parse.text(body, "session_id")
+    status = store_sessions.complete(
+        connection,
+        device,
+        session=identity,
+        status=parse.choice(body, "status", among=ENDS, default="completed") or "completed",
+        ended_at=parse.milliseconds(body, "ended_at", default=store_devices.now()),
+    )
+    if status is None:
+        raise parse.InvalidError(f"session_id: this device has no session {identity[:80]!r}")
+    return {"session_id": identity, "status": status}
+
+
+def logs(connection: sqlite3.Connection, device: str, dsn: str, body: dict[str, object]) -> None:
+    """Keep a batch of log messages once; entries that make no sense are left out."""
+    given = _list(body, "messages")
+    entries = [entry for entry in map(_entry, given) if entry is not None]
+    if len(entries) < len(given):
+        log.warning("Left out %d of %d log messages of %s", len(given) - len(entries), len(given), dsn)
+    new = store_sessions.add_logs(
+        connection,
+        device,
+        session=None if body.get("session_id") is None else parse.text(body, "session_id"),
+        boot=parse.text(body, "boot_id"),
+        sequence=parse.integer(body, "sequence", maximum=2**53),
+        entries=entries,
+    )
+    if not new:
+        log.info("Log batch %s of %s came twice", body["sequence"], dsn)
+
+
+def file_upload(_connection: sqlite3.Connection, _device: str, dsn: str, body: dict[str, object]) -> Reply:
+    """Refuse at once: the local platform has no object store, and a device would wait 30 s for a reply."""
+    given = body.get("request_id")
+    echo = {} if given is None else {"request_id": given}
+    return topics.file_upload_response(dsn), {"error": "the local platform keeps no files", **echo}
+
+
+def _list(body: Mapping[str, object], key: str) -> list[object]:
+    value = body.get(key)
+    if not isinstance(value, list):
+        raise parse.InvalidError(f"{key}: must be a list")
+    return value
+
+
+def _composition(entry: object) -> dict[str, object]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise parse.InvalidError("compositions: each must be an object with a name")
+    return {key: entry.get(key) for key in ("name", "mode", "status")}
+
+
+def _entry(given: object) -> store_sessions.Entry | None:
+    if not isinstance(given, dict):
+        return None
+    level, module, message = given.get("level"), given.get("module"), given.get("message")
+    if not (isinstance(level, str) and isinstance(module, str) and isinstance(message, str)):
+        return None
+    try:
+        timestamp = parse.integer(given, "timestamp_us", maximum=LATEST_US)
+    except parse.InvalidError:
+        return None
+    # SQLite's text functions stop at a null character.
+    return store_sessions.Entry(timestamp, level.upper(), module, message.replace("\x00", "\ufffd"))
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "heartbeat": heartbeat,
+    "sessions": session,
+    "logs": logs,
+    "file_upload/request": file_upload,
+}
