@@ -18,7 +18,7 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 STEPS = ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy", "pytest-session", "teardown")
 PROFILES = sorted(path.stem for path in Path("hardware_profiles").glob("*.toml"))
 
-PATIENCE = {"interrupt_timeout": 20, "terminate_timeout": 20}
+PATIENCE = 20
 """Seconds that a run has for its teardown after Ctrl-C; nox would give it half a second."""
 
 
@@ -36,7 +36,15 @@ def install(session: nox.Session, extra: str) -> None:
 def run_task(session: nox.Session, *words: str) -> None:
     """Run a command of ours in the environment for hardware-in-the-loop runs."""
     install(session, "sim,serial")
-    session.run("python", "-m", "roboticks_tasks", *words, *session.posargs, **PATIENCE)
+    session.run(
+        "python",
+        "-m",
+        "roboticks_tasks",
+        *words,
+        *session.posargs,
+        interrupt_timeout=PATIENCE,
+        terminate_timeout=PATIENCE,
+    )
 
 
 @nox.session(name="hil-test", venv_backend="uv|virtualenv")
@@ -75,7 +83,14 @@ for name in STEPS:
 def tests(session: nox.Session) -> None:
     """Run the test suite; what follows -- goes to pytest."""
     install(session, "dev")
-    session.run("pytest", "-n", "2", *session.posargs, **PATIENCE)
+    session.run("pytest", "-n", "2", *session.posargs, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Print how fast it is, as ratios against baselines of the same run."""
+    install(session, "dev")
+    session.run("python", "tests/benchmarks/bench_speed.py")
 
 
 @nox.session
