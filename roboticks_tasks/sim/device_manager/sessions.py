@@ -1,0 +1,161 @@
+"""Sessions: made by the platform when somebody asks for one, never by themselves.
+
+The three ways to ask (command, bus, direct call) and the 30 s for the platform's answer are documented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from roboticks_tasks.sim import topics
+from roboticks_tasks.sim.device_manager import endings, files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from roboticks_tasks.sim.device_manager.journal import Journal
+    from roboticks_tasks.sim.device_manager.link import Link
+    from roboticks_tasks.sim.device_manager.state import State
+
+ANSWER_TIMEOUT = 30.0
+COMPLETION_TIMEOUT = 5.0
+
+
+class SessionRefusedError(Exception):
+    """There is no session to be had, or none to stop; the message is one sentence."""
+
+
+class Sessions:
+    """The one session a device can have, and its files in sessions/active and sessions/completed."""
+
+    def __init__(self, root: Path, state: State, journal: Journal, *, link: Link, dropped: bool = False) -> None:
+        """With `dropped` no request for a session ever leaves the device (the fault `no-session`)."""
+        self._folder = root / "sessions"
+        self._state, self._journal, self._link, self._dropped = state, journal, link, dropped
+        self._one_at_a_time = asyncio.Lock()
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+
+    async def start(self, name: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+        """Return the active session, made by the platform when there is none.
+
+        Errors: SessionRefusedError when the platform refuses, or gives no answer within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._one_at_a_time:
+                if self.active is not None:
+                    return self.active
+                return await self._create(name or f"session-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+        except TimeoutError:
+            online = "" if self._link.online else ": the device is not online"
+            sentence = f"the platform gave no session within {timeout:g} s{online}"
+            self._journal.error("sessions", sentence)
+            raise SessionRefusedError(sentence) from None
+
+    async def stop(self, status: str = "completed", *, timeout: float = COMPLETION_TIMEOUT) -> dict[str, Any]:
+        """Complete the active session and return it; SessionRefusedError when none is active.
+
+        Without an answer of the platform within `timeout` seconds it is completed here all the same; its file stays
+        among the active ones until the platform has confirmed, be it after the next start.
+        """
+        async with self._one_at_a_time:
+            session = self.active
+            if session is None:
+                raise SessionRefusedError("no session is active")
+            session = {**session, "status": status}
+            self._write("active", session)
+            answer = self._send_completion(session)
+            try:
+                async with asyncio.timeout(timeout):
+                    await asyncio.shield(answer)
+            except TimeoutError:
+                self._journal.warning("sessions", f"the platform has not confirmed the end of session {session['id']}")
+            self._journal.info("sessions", f"Session {status}: {session['id']}")
+            self._journal.session_id = None
+            self._state.update(session=session)
+            return session
+
+    @property
+    def active(self) -> dict[str, Any] | None:
+        """Return the session that is active, or None."""
+        session: dict[str, Any] | None = self._state.document["session"]
+        return session if session is not None and session["status"] in ("active", "paused") else None
+
+    def on_response(self, answer: Any) -> None:
+        """Take the platform's answer to a create or complete request."""
+        if not isinstance(answer, dict):
+            self._journal.warning("sessions", "dropped a session response that is not an object")
+            return
+        key = answer.get("request_id") or answer.get("session_id")
+        waiting = self._answers.get(key) if isinstance(key, str) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+        elif answer.get("status") == "active" and isinstance(answer.get("session_id"), str):
+            self._give_back(answer["session_id"])
+
+    def recover(self) -> None:
+        """Report the sessions that are left from before: those that a crash left active as failed."""
+        for path in sorted((self._folder / "active").glob("*.json")):
+            try:
+                session = json.loads(path.read_text(encoding="utf-8"))
+                status = "completed" if session["status"] == "completed" else "failed"
+            except (OSError, ValueError, KeyError, TypeError):
+                session, status = {}, "failed"
+            self._journal.warning("sessions", f"Session {status}: {path.stem} (left from before this start)")
+            self._send_completion({**session, "id": path.stem, "status": status})
+
+    async def _create(self, name: str) -> dict[str, Any]:
+        started = time.time_ns() // 1_000_000
+        request_id = str(uuid.uuid4())
+        waiting = self._answers[request_id] = asyncio.get_running_loop().create_future()
+        try:
+            if not self._dropped:
+                request = {"action": "create", "name": name, "status": "active", "metadata": {}, "started_at": started}
+                self._link.publish(topics.sessions, {**request, "request_id": request_id})
+            answer = await waiting
+        finally:
+            del self._answers[request_id]
+        if not isinstance(answer.get("session_id"), str) or "error" in answer:
+            sentence = f"the platform refused the session: {answer.get('error', 'its answer has no session_id')}"
+            self._journal.error("sessions", sentence)
+            raise SessionRefusedError(sentence)
+        moment = datetime.fromtimestamp(started / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        session = {"id": str(uuid.UUID(answer["session_id"])), "status": "active", "started_at": moment}
+        self._write("active", session)
+        self._journal.session_id = session["id"]
+        self._journal.info("sessions", f"Session created: {session['id']}")
+        self._state.update(session=session)
+        return session
+
+    def _give_back(self, session_id: str) -> None:
+        """End a session that came after its asker had given up: nobody here would ever end it."""
+        session = self._state.document["session"]
+        if session is None or session["id"] != session_id:  # else the answer was delivered twice
+            self._journal.warning("sessions", f"session {session_id} came too late: it is given back")
+            self._send_completion({"id": session_id, "status": "failed"})
+
+    def _send_completion(self, session: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
+        """Report the end of a session; its file moves once the platform has answered."""
+        session_id = session["id"]
+        answer = self._answers[session_id] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _: self._archive(session))
+        ended = time.time_ns() // 1_000_000
+        request = {"action": "complete", "session_id": session_id, "status": session["status"], "ended_at": ended}
+        self._link.publish(topics.sessions, request)
+        return answer
+
+    def _write(self, folder: str, session: dict[str, Any]) -> None:
+        files.replace(self._folder / folder / f"{session['id']}.json", json.dumps(session) + "\n")
+
+    def _archive(self, session: dict[str, Any]) -> None:
+        self._answers.pop(session["id"], None)
+        self._write("completed", session)
+        active = self._folder / "active" / f"{session['id']}.json"
+        try:
+            active.unlink(missing_ok=True)
+        except OSError as error:
+            raise endings.storage(str(active), error) from error

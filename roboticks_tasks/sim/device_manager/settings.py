@@ -1,0 +1,171 @@
+"""What the device manager is told: the environment beats device.yaml beats the defaults.
+
+That there is a device.yaml, looked for in several places, is documented; its keys and places are our choice.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from roboticks_tasks.sim.device_manager import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_ROOT = "/opt/roboticks"
+DEFAULT_API_URL = "https://api.roboticks.io"
+BUS_PORT = 5556
+"""The port the documentation's picture gives to the device manager's ZeroMQ publisher."""
+
+SYSTEM_FILE = "/etc/roboticks/device.yaml"
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message is one sentence that names the file or variable and the key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set; `project_secret` is kept out of repr."""
+
+    root: Path
+    name: str
+    type: str = "robot"
+    api_url: str = DEFAULT_API_URL
+    project_secret: str = field(default="", repr=False)
+    test_device: bool = False
+    heartbeat_interval: float = 5.0
+    autostart: tuple[str, ...] | None = ()
+    """Compositions to start by themselves, in their default modes; None means all of them."""
+    bus_port: int = BUS_PORT
+    auto_session: bool = False
+    faults: Mapping[str, float] = field(default_factory=dict)
+
+
+def root_of(environ: Mapping[str, str]) -> Path:
+    """Return the absolute root folder the environment names."""
+    return Path(environ.get("ROBOTICKS_ROOT") or DEFAULT_ROOT).absolute()
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of this environment and its device.yaml; SettingsError names what is wrong."""
+    root = root_of(environ)
+    values: dict[str, Any] = {"name": f"sim-{socket.gethostname()}"}
+    path = find(root)
+    if path is not None:
+        values.update(parse(_yaml(path), source=str(path)))
+    for variable, key in (("ROBOTICKS_API_URL", "api_url"), ("ROBOTICKS_PROJECT_SECRET", "project_secret")):
+        if environ.get(variable):
+            values[key] = _CHECKS[key](environ[variable], f"{variable}:")
+    if environ.get("TEST_DEVICE"):
+        values["test_device"] = _flag_text(environ["TEST_DEVICE"], "TEST_DEVICE:")
+    try:
+        ordered = faults.parse(environ.get(faults.VARIABLE, ""))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return Settings(root=root, faults=ordered, **values)
+
+
+def find(root: Path) -> Path | None:
+    """Return the first device.yaml there is, or None."""
+    places = (root / "device.yaml", root / "etc" / "device.yaml", Path(SYSTEM_FILE))
+    return next((place for place in places if place.is_file()), None)
+
+
+def parse(document: object, *, source: str) -> dict[str, Any]:
+    """Return the checked values of a device.yaml that has been read; SettingsError names `source` and the key."""
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{source}: must be a mapping of keys to values, got {type(document).__name__}")
+    unknown = [key for key in document if key not in _CHECKS]
+    if unknown:
+        raise SettingsError(f"{source}: unknown key {unknown[0]!r} (known: {', '.join(_CHECKS)})")
+    return {key: _CHECKS[key](value, f"{source}: {key}") for key, value in document.items()}
+
+
+def _yaml(path: Path) -> object:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{where} must be a text, got {value!r}")
+    return value
+
+
+def _secret(value: object, where: str) -> str:
+    if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
+        raise SettingsError(f"{where} must be a text of printable ASCII characters")
+    return value
+
+
+def _url(value: object, where: str) -> str:
+    text = _text(value, where).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"{where} must be an http or https address, got {value!r}")
+    return text
+
+
+def _flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{where} must be true or false, got {value!r}")
+    return value
+
+
+def _flag_text(value: str, where: str) -> bool:
+    if value.lower() in ("true", "1", "yes"):
+        return True
+    if value.lower() in ("false", "0", "no"):
+        return False
+    raise SettingsError(f"{where} must be true or false, got {value!r}")
+
+
+def _seconds(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
+        raise SettingsError(f"{where} must be a number of seconds above 0, got {value!r}")
+    return float(value)
+
+
+def _port(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise SettingsError(f"{where} must be a port number (0 for any free one), got {value!r}")
+    return value
+
+
+def _names(value: object, where: str) -> tuple[str, ...] | None:
+    if value == "all":
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise SettingsError(f"{where} must be a list of composition names or 'all', got {value!r}")
+    return tuple(value)
+
+
+_CHECKS: Mapping[str, Callable[[object, str], Any]] = {
+    "name": _text,
+    "type": _text,
+    "api_url": _url,
+    "project_secret": _secret,
+    "test_device": _flag,
+    "heartbeat_interval": _seconds,
+    "autostart": _names,
+    "bus_port": _port,
+    "auto_session": _flag,
+}

@@ -1,0 +1,133 @@
+"""What the device tells the platform by itself: heartbeats and batches of log messages."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from roboticks_tasks.sim import topics
+from roboticks_tasks.sim.device_manager import metrics
+from roboticks_tasks.sim.device_manager.connection import OFFLINE
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from roboticks_tasks.sim.device_manager.journal import Entry, Journal
+    from roboticks_tasks.sim.device_manager.link import Link
+    from roboticks_tasks.sim.device_manager.settings import Settings
+    from roboticks_tasks.sim.device_manager.state import State
+
+GATHER = 0.02
+"""Seconds in which messages gather for one batch."""
+
+BATCH_MESSAGES = 500
+BATCH_CHARACTERS = 32_000
+"""A character is at most 4 bytes of UTF-8 here, so that a batch stays below the documented 128 KB of a message."""
+
+
+class Heartbeat:
+    """Sends one at each interval, and at once when something changed that it carries."""
+
+    def __init__(self, settings: Settings, state: State, link: Link) -> None:
+        self._settings, self._state, self._link = settings, state, link
+        self._cpu = metrics.cpu_times()
+        self.changed = asyncio.Event()
+        state.on_change = self.changed.set
+
+    async def run(self) -> None:
+        """Send heartbeats until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.heartbeat_interval):
+                    await self.changed.wait()
+            except TimeoutError:
+                pass
+            self.send()
+
+    def send(self) -> None:
+        """Send one now, if online."""
+        self.changed.clear()
+        now = metrics.cpu_times()
+        usage, self._cpu = metrics.cpu_usage(self._cpu, now), now
+        document = {
+            "status": "online",
+            "metrics": {
+                "cpu_usage": usage,
+                "memory_usage": metrics.memory_usage(),
+                "disk_usage": metrics.disk_usage(self._settings.root),
+            },
+            "location": None,
+            "current_session_id": current_session(self._state),
+            "compositions": [
+                {"name": entry["name"], "mode": entry["mode"], "status": entry["status"]}
+                for entry in self._state.document["compositions"]
+            ],
+        }
+        self._link.tell(topics.heartbeat, document)
+
+    def send_offline(self) -> None:
+        """Say that the device goes now."""
+        self._link.tell(topics.heartbeat, OFFLINE)
+
+
+class LogShipper:
+    """Ships the journal's backlog in order, one batch at a time; a batch is done once the broker has it."""
+
+    def __init__(self, journal: Journal, link: Link) -> None:
+        self._journal, self._link = journal, link
+        self._boot_id = str(uuid.uuid4())
+        self._sequence = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.hurry = False
+        journal.on_message = self._noticed
+
+    async def run(self) -> None:
+        """Ship until cancelled; what cannot be sent yet stays in the (bounded) backlog."""
+        while True:
+            await self._wake.wait()
+            if not self.hurry:
+                await asyncio.sleep(GATHER)
+            self._wake.clear()
+            while self._journal.backlog:
+                await self._link.publish(topics.logs, self._next_batch())
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Return once every message so far is with the broker."""
+        self.hurry = True
+        if self._journal.backlog or not self._idle.is_set():
+            self._wake.set()
+            await self._idle.wait()
+
+    def _noticed(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+
+    def _next_batch(self) -> dict[str, Any]:
+        if self._journal.dropped:
+            dropped, self._journal.dropped = self._journal.dropped, 0
+            self._journal.warning("logs", f"{dropped} older messages were dropped: the platform was away too long")
+        session_id, messages = take(self._journal.backlog)
+        self._sequence += 1
+        return {"session_id": session_id, "sequence": self._sequence, "boot_id": self._boot_id, "messages": messages}
+
+
+def take(backlog: deque[Entry]) -> tuple[str | None, list[dict[str, Any]]]:
+    """Remove the next batch from the backlog: of one session, in order, and small enough for one MQTT message."""
+    session_id = backlog[0][0]
+    messages: list[dict[str, Any]] = []
+    characters = 0
+    while backlog and backlog[0][0] == session_id and len(messages) < BATCH_MESSAGES:
+        characters += len(backlog[0][1]["message"]) + 100
+        if messages and characters > BATCH_CHARACTERS:
+            break
+        messages.append(backlog.popleft()[1])
+    return session_id, messages
+
+
+def current_session(state: State) -> str | None:
+    """Return the id of the session that is active, or None."""
+    session = state.document["session"]
+    return session["id"] if session and session["status"] in ("active", "paused") else None
