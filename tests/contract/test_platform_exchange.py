@@ -337,3 +337,18 @@ def test_a_burst_of_log_batches_arrives_whole_and_in_order(platform: Platform, c
     assert answer["total"] == 4000
     expected = [f"{number}.{line}" for number in range(200) for line in range(20)]
     assert [item["message"] for item in answer["items"]] == expected
+
+
+@pytest.mark.parametrize("broker", ["builtin", "mosquitto"])
+def test_what_the_broker_has_acknowledged_is_stored_before_the_platform_stops(tmp_path: Path, broker: str) -> None:
+    if broker == "mosquitto":
+        parts.require("mosquitto")
+    folder = tmp_path / "platform"
+    with running(folder, "--broker", broker) as first:
+        device = Device(first, tmp_path / "device", "serial")
+        with device.connected() as connection:
+            for number in range(300):
+                connection.log(entry(str(number), at=number), sequence=number)
+            assert first.stop() == 0
+    with running(folder, "--broker", broker) as second:
+        assert second.get(f"devices/{device.dsn}/logs", limit=10_000)["total"] == 300

@@ -31,12 +31,15 @@ BATCH = 1000
 QUEUE_BYTES = 64 * 1024 * 1024
 """Messages beyond this that the store has not taken yet are dropped: memory must stay bounded."""
 
-STOP_SECONDS = 0.1
+STOP_SECONDS = 0.5
+FENCE = f"{topics.ROOT}platform/fence"
+"""The topic of a message of the platform to itself: when it comes back, all that was sent before it has come too."""
 SUBSCRIPTIONS = (
     (topics.heartbeat("+"), 0),
     (topics.sessions("+"), 1),
     (topics.logs("+"), 1),
     (topics.file_upload_request("+"), 1),
+    (FENCE, 1),
 )
 
 
@@ -77,8 +80,10 @@ class Exchange:
         return self._client.publish(topic, json.dumps(body), qos=1).rc == mqtt.MQTT_ERR_SUCCESS
 
     async def stop(self) -> None:
-        """Let the messages that have arrived be stored, and disconnect."""
-        self._queue.put_nowait(None)
+        """Let every message that the broker has acknowledged so far be stored, and disconnect."""
+        # A message to ourselves comes back behind all that the broker took before it.
+        if not self.publish(FENCE, None):
+            self._queue.put_nowait(None)
         await asyncio.wait([self._consumer], timeout=STOP_SECONDS)
         self._consumer.cancel()
         self._client.disconnect()
@@ -143,7 +148,9 @@ class Exchange:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         # A retained heartbeat says how the device was, not how it is.
-        if not message.retain:
+        if message.topic == FENCE:
+            self._soon(self._queue.put_nowait, None)
+        elif not message.retain:
             self._soon(self._take, message.topic, message.payload)
 
 
