@@ -281,6 +281,21 @@ def test_mosquitto_is_preferred_when_it_is_there(folder: Path) -> None:
         assert platform.ready["broker"] == "mosquitto"
 
 
+def test_our_own_broker_takes_over_where_mosquitto_does_not_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin" / "mosquitto"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 'Error: a library is missing' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}{os.pathsep}{os.environ['PATH']}")
+    with running(folder) as platform:
+        assert platform.ready["broker"] == "builtin"
+        assert "a library is missing" in platform.log
+    with running(folder, "--broker", "mosquitto") as platform:
+        assert error_of(platform) == "failed"
+
+
 def test_a_starter_that_has_gone_does_not_stop_the_platform(folder: Path) -> None:
     read, write = os.pipe()
     os.close(read)

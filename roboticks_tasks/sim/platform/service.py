@@ -71,8 +71,7 @@ async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[di
     folder = options.folder
     certificates = authority.prepare(folder)
     last_http, last_mqtt = directory.last_ports(folder)
-    kind = _choose(options.broker)
-    starting = asyncio.create_task(_start_broker(kind, options.mqtt_port, last_mqtt, folder, certificates))
+    starting = asyncio.create_task(_start_broker(options, last_mqtt, certificates))
     stack.push_async_callback(_stop_broker, starting)
     # One turn of the loop forks mosquitto; it starts while the imports below run.
     await asyncio.sleep(0)
@@ -81,7 +80,7 @@ async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[di
     database = store.Store(folder / directory.DATABASE)
     stack.push_async_callback(database.close)
     await database.write(store_devices.all_offline)
-    broker = await starting
+    kind, broker = await starting
     lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     client = exchange.Exchange(database, connection_changed=_watch(lost))
     stack.push_async_callback(client.stop)
@@ -137,41 +136,41 @@ def _watch(lost: asyncio.Future[None]) -> Callable[[bool], None]:
     return changed
 
 
-def _choose(wanted: str) -> str:
+async def _start_broker(options: Options, last: int, certificates: authority.Files) -> tuple[str, Broker]:
+    """Start the wanted broker, or with `auto` the best that works; return its kind with it."""
     from roboticks_tasks.sim.platform import mosquitto
 
-    found = mosquitto.find() is not None if wanted != "builtin" else False
-    if wanted == "mosquitto" and not found:
+    with await ports.claim("MQTT", wanted=options.mqtt_port, last=last) as probe:
+        port = probe.getsockname()[1] if options.mqtt_port or last else 0
+    program = mosquitto.find() if options.broker != "builtin" else None
+    if options.broker == "mosquitto" and program is None:
         raise RuntimeError("mosquitto is not installed: install it, or use --broker builtin")
-    return "mosquitto" if found else "builtin"
-
-
-async def _start_broker(kind: str, wanted: int, last: int, folder: Path, certificates: authority.Files) -> Broker:
-    from roboticks_tasks.sim.platform import mosquitto
-
-    with await ports.claim("MQTT", wanted=wanted, last=last) as probe:
-        port = probe.getsockname()[1] if wanted or last else 0
-    if kind == "mosquitto":
-        program = mosquitto.find()
-        assert program is not None
-        return await mosquitto.start(
-            host=HOST,
-            port=port,
-            directory=folder / "mosquitto",
-            ca=certificates.ca,
-            certificate=certificates.server,
-            key=certificates.server_key,
-            program=program,
-        )
+    if program is not None:
+        try:
+            return "mosquitto", await mosquitto.start(
+                host=HOST,
+                port=port,
+                directory=options.folder / "mosquitto",
+                ca=certificates.ca,
+                certificate=certificates.server,
+                key=certificates.server_key,
+                program=program,
+            )
+        except (RuntimeError, ValueError, FileNotFoundError, PermissionError) as error:
+            # Another version, or a machine that confines it: ours serves as well.
+            if options.broker == "mosquitto":
+                raise
+            log.warning("mosquitto does not work here, our own broker takes its place: %s", error)
     from roboticks_tasks.sim.platform import broker
 
-    return await broker.start(host=HOST, port=port, tls=server_context(certificates), allowed=topics.allowed)
+    return "builtin", await broker.start(host=HOST, port=port, tls=server_context(certificates), allowed=topics.allowed)
 
 
-async def _stop_broker(starting: asyncio.Task[Broker]) -> None:
+async def _stop_broker(starting: asyncio.Task[tuple[str, Broker]]) -> None:
     starting.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
-        await (await starting).stop()
+        _, broker = await starting
+        await broker.stop()
 
 
 def server_context(certificates: authority.Files) -> ssl.SSLContext:
