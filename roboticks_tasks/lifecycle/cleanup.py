@@ -8,7 +8,8 @@ from pathlib import Path
 
 from roboticks_tasks.backend.local import release_local
 from roboticks_tasks.errors import RoboticksError, TargetError
-from roboticks_tasks.lifecycle.places import Places, control_answer, control_argv, places
+from roboticks_tasks.lifecycle.control import control
+from roboticks_tasks.lifecycle.places import Places, places
 from roboticks_tasks.lifecycle.sightings import Watcher
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile
@@ -94,8 +95,7 @@ def _stop_session(
     known = state.state.session.id if state.state.session else None
     if state.state.phase and known is None:
         return "none was active"
-    argv = control_argv(profile.device_manager.control.stop_session, dm)
-    control_answer(target.run(argv, timeout=max(1.0, deadline.remaining / 2)))
+    control(target, profile.device_manager.control.stop_session, dm, limit=max(1.0, deadline.remaining / 2))
     return f"stopped {known or (session.id if session else 'the active one')}"
 
 

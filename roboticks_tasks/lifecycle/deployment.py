@@ -7,16 +7,19 @@ import logging
 from pathlib import Path
 
 from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
-from roboticks_tasks.lifecycle.places import control_answer, control_argv, places
+from roboticks_tasks.lifecycle.control import control, control_each
+from roboticks_tasks.lifecycle.places import places
 from roboticks_tasks.lifecycle.sightings import ReportedState, Watcher
 from roboticks_tasks.models import Composition, Deployment, DeviceManager, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.targets.batch import run_all
 from roboticks_tasks.targets.files import Synced, exists, sync_tree
 from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
+
+ALIVE = {"starting", "running"}
+"""What the state file says of a composition whose modules are there."""
 
 
 def deploy(
@@ -31,7 +34,8 @@ def deploy(
 ) -> Deployment:
     """Bring what changed of the deployment to `<root>/deployment`, start the compositions, wait until each one runs.
 
-    `composition` picks one (default: the profile's, else all), `mode` is handed to each (default: the profile's). A
+    `composition` picks one (default: the profile's, else all), `mode` is handed to each (default: the profile's). One
+    that runs already is started afresh when files have changed or the mode is another; the others go on. A
     missing deployment folder starts nothing and is only a warning (documented). `timeout` is in seconds. Raises
     DeployError for an unknown composition (with the known ones) and for one that does not run: that one is the
     product's failure, so the verdict is `failed`.
@@ -42,18 +46,19 @@ def deploy(
     where = places(profile).deployment
     with open_target(profile, target) as shell:
         try:
-            sent = _bring(profile, where, shell, deadline).sent
+            brought = _bring(profile, where, shell, deadline)
             if not exists(shell, where, kind="d"):
                 log.warning("Deployment path does not exist: %s; no composition is started", where)
                 return Deployment(path=where, mode=mode)
             names = _choose(_known(profile, dm, shell, deadline), only, mode)
+            _stop_outdated(profile, dm, names, mode=mode, brought=brought, target=shell, deadline=deadline)
             _start(profile, dm, names, mode=mode, target=shell, deadline=deadline)
-            state = Watcher(dm, shell).look(0.0, echo=False).state
+            state = _reported(dm, shell)
         except TargetError as error:
             raise DeployError(f"the deployment could not be brought up: {error}") from error
     running = _running(state, names, mode)
     log.info("compositions running for session %s: %s (mode %s)", session.id, ", ".join(names) or "none", mode)
-    return Deployment(path=where, mode=mode, compositions=running, files_sent=sent, bus=state.bus)
+    return Deployment(path=where, mode=mode, compositions=running, files_sent=brought.sent, bus=state.bus)
 
 
 def source_folder(path: str) -> Path:
@@ -79,8 +84,8 @@ def _bring(profile: Profile, where: str, target: Target, deadline: Deadline) -> 
 
 def _known(profile: Profile, dm: DeviceManager, target: Target, deadline: Deadline) -> dict[str, list[str]]:
     """Return the deployed compositions with their modes; no mode where the device manager names none."""
-    argv = control_argv(profile.device_manager.control.list_compositions, dm)
-    known = control_answer(target.run(argv, timeout=deadline.remaining)).get("compositions", [])
+    command = profile.device_manager.control.list_compositions
+    known = control(target, command, dm, limit=deadline.remaining).get("compositions", [])
     entries = [each if isinstance(each, dict) else {"name": each} for each in known]
     return {str(each.get("name")): [str(mode) for mode in each.get("modes") or []] for each in entries}
 
@@ -99,18 +104,35 @@ def _choose(known: dict[str, list[str]], only: str | None, mode: str) -> list[st
     return names
 
 
+def _reported(dm: DeviceManager, target: Target) -> ReportedState:
+    return Watcher(dm, target).look(0.0, echo=False).state
+
+
+def _stop_outdated(
+    profile: Profile,
+    dm: DeviceManager,
+    names: list[str],
+    *,
+    mode: str,
+    brought: Synced,
+    target: Target,
+    deadline: Deadline,
+) -> None:
+    """Stop the chosen compositions that run already, in another mode or from files that have just been replaced."""
+    running = {each.name: each.mode for each in _reported(dm, target).compositions if each.status in ALIVE}
+    changed = brought.sent + brought.removed > 0
+    outdated = [name for name in names if name in running and (changed or running[name] != mode)]
+    command = profile.device_manager.control.stop_composition
+    for name, reason in control_each(target, command, dm, outdated, limit=deadline.remaining).items():
+        raise DeployError(f"composition {name!r} could not be stopped to be started afresh: {reason}")
+
+
 def _start(
     profile: Profile, dm: DeviceManager, names: list[str], *, mode: str, target: Target, deadline: Deadline
 ) -> None:
     command = profile.device_manager.control.start_composition
-    commands = [control_argv(command, dm, composition=name, mode=mode) for name in names]
-    for name, done in zip(names, run_all(target, commands, timeout=deadline.remaining), strict=True):
-        try:
-            control_answer(done)
-        except TargetError as error:
-            raise DeployError(
-                f"composition {name!r} does not run (mode {mode!r}): {error}", verdict=Verdict.FAILED
-            ) from error
+    for name, reason in control_each(target, command, dm, names, limit=deadline.remaining, mode=mode).items():
+        raise DeployError(f"composition {name!r} does not run (mode {mode!r}): {reason}", verdict=Verdict.FAILED)
 
 
 def _running(state: ReportedState, names: list[str], mode: str) -> tuple[Composition, ...]:

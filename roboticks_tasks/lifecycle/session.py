@@ -7,8 +7,8 @@ import re
 from roboticks_tasks.backend import Client, open_client
 from roboticks_tasks.backend.client import START_SESSION
 from roboticks_tasks.errors import BackendError, SessionError, TargetError
+from roboticks_tasks.lifecycle.control import control
 from roboticks_tasks.lifecycle.dsn import compile_pattern
-from roboticks_tasks.lifecycle.places import control_answer, control_argv
 from roboticks_tasks.lifecycle.sightings import PATIENCE, Sighting, Watcher
 from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
@@ -67,8 +67,8 @@ def _request(
         client.send_command(dsn.value, START_SESSION, {})
     elif profile.session.request == "control":
         left = deadline.remaining
-        argv = control_argv(profile.device_manager.control.start_session, dm, timeout=f"{left:.1f}")
-        control_answer(target.run(argv, timeout=left + 2))
+        command = profile.device_manager.control.start_session
+        control(target, command, dm, limit=left + 2, timeout=f"{left:.1f}")
 
 
 def _seen(sighting: Sighting, pattern: re.Pattern[str], dsn: Dsn) -> Session | None:

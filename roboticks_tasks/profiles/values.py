@@ -52,6 +52,7 @@ class Control(Value, frozen=True, kw_only=True):
     stop_session: Argv = ("{binary}", "ctl", "stop-session")
     list_compositions: Argv = ("{binary}", "ctl", "list-compositions")
     start_composition: Argv = ("{binary}", "ctl", "start-composition", "{composition}", "--mode", "{mode}")
+    stop_composition: Argv = ("{binary}", "ctl", "stop-composition", "{composition}")
 
 
 class DeviceManagerSpec(Value, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,7 +15,10 @@ from xml.etree import ElementTree
 import pytest
 import requests
 
+from roboticks_tasks.lifecycle.deployment import source_folder
 from tests.e2e.bench import Bench, Done, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = [
     "ensure_binary",
@@ -119,6 +124,30 @@ def test_each_step_alone_in_its_own_process_then_teardown_twice(bench: Bench) ->
         assert bench.run("teardown").code == 0
         bench.assert_nothing_is_left()
     assert bench.result()["verdict"] == "passed"
+
+
+def test_a_second_deploy_starts_what_has_changed_afresh(bench: Bench) -> None:
+    source = source_folder("package:roboticks_tasks.sim/hello_world/deployment")
+    shutil.copytree(source, bench.folder / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "hardware_profiles" / "sim.toml").read_text()
+    bench.profile("sim", re.sub(r"^path = .*$", 'path = "mine"', text, flags=re.MULTILINE))
+    for step in ("ensure-binary", "launch-dm", "await-dsn", "await-session"):
+        assert bench.run(step).code == 0, step
+    only = ("--composition", "HelloWorldComposition")
+    assert bench.run("deploy", *only).out == "HelloWorldComposition prod running\n"
+    assert bench.state()["deployment"]["files_sent"] > 0
+    assert bench.run("deploy", *only, "--mode", "dev").out == "HelloWorldComposition dev running\n"
+    assert bench.state()["deployment"]["files_sent"] == 0
+    composition = bench.folder / "mine" / "HelloWorldComposition" / "composition.yaml"
+    composition.write_text(composition.read_text().replace("Hello, developer!", "Good morning!"))
+    assert bench.run("deploy", *only, "--mode", "dev").code == 0
+    assert bench.state()["deployment"]["files_sent"] == 1
+    (bench.folder / "test_text.py").write_text(
+        "def test_text(bus):\n    assert bus.collect('/hello/greeting', 1)[0]['text'] == 'Good morning!'\n"
+    )
+    tests = bench.run("pytest-session", "--test-command", "pytest test_text.py")
+    assert tests.code == 0, tests.out
+    assert bench.run("teardown").code == 0
 
 
 def ask(bench: Bench, path: str) -> dict[str, Any]:
