@@ -29,7 +29,7 @@ START = (
     + r"""
 command -v setsid >/dev/null || exit 69
 mkdir -p "$(dirname "$pid_file")" "$(dirname "$log")" "$directory" && cd "$directory" || exit 73
-{ : >"$log"; } 2>/dev/null || { echo "$log cannot be written" >&2; exit 73; }
+{ true >"$log"; } 2>/dev/null || { echo "$log cannot be written" >&2; exit 73; }
 export IDENTITY_FUNCTION="$function" PID_FILE="$pid_file"
 reply=$(setsid sh -c '
     eval "$IDENTITY_FUNCTION"
@@ -48,11 +48,16 @@ STOP = (
     + r"""
 same() { [ "$(identity "$pid")" = "$expected" ]; }
 kill_group() {
-    # dash understands a group's number only behind `-s`. As long as a member of the group lives, no new process gets
-    # that number; a process that has it now is a stranger.
+    # As long as a member of the group lives, or nobody has reaped its dead leader, no new process gets its number: a
+    # process that has it and started at another time is a stranger.
     read -r boot </proc/sys/kernel/random/boot_id
-    case "$expected" in *-"$boot") [ -e "/proc/$pid" ] && ! same || kill -s KILL -- "-$pid" 2>/dev/null ;; esac
-}
+    case "$expected" in *-"$boot") ;; *) return ;; esac
+    if read -r stat <"/proc/$pid/stat"; then
+        set -- ${stat##*) }
+        [ "${20}" = "${expected%%-*}" ] || return
+    fi
+    kill -s KILL -- "-$pid"  # dash understands a group's number only behind `-s`
+} 2>/dev/null
 same || { kill_group; echo gone; exit 0; }
 kill -TERM "$pid"
 while [ "$ticks" -gt 0 ] && same; do sleep 0.02 2>/dev/null || sleep 1; ticks=$((ticks - 1)); done
@@ -109,7 +114,7 @@ def parse_pid_file(text: str) -> Detached:
 
 def find_detached(target: Target, pid_file: str) -> Detached | None:
     """Return the process that `pid_file` names, if that very process still runs."""
-    script = IDENTITY + 'read -r pid expected <"$1" && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
+    script = IDENTITY + 'read -r pid expected <"$1" && [ -n "$expected" ] && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
     done = target.run(["sh", "-c", script, "sh", pid_file])
     return parse_pid_file(done.text) if done.ok else None
 

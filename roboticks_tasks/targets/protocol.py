@@ -1,12 +1,9 @@
-"""The one method of a target, what it returns, and how a profile's target is opened."""
+"""The one method of a target, and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-
-from roboticks_tasks.profiles import Profile
 
 
 class Completed(NamedTuple):
@@ -39,14 +36,3 @@ class Target(Protocol):
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Completed:
         """Run a command to its end; TargetError when it takes more than `timeout` seconds or the link breaks."""
         ...
-
-
-@contextmanager
-def open_target(profile: Profile, target: Target | None = None) -> Iterator[Target]:
-    """Lend `target`, or open the profile's own for the block and close it afterwards."""
-    if target is not None:
-        yield target
-        return
-    from roboticks_tasks.targets.local import LocalTarget
-
-    yield LocalTarget()

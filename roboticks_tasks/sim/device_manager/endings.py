@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from roboticks_tasks.sim.device_manager.journal import Journal
-    from roboticks_tasks.sim.device_manager.state import State
-
 BAD_CONFIGURATION = 2
 REFUSED = 4
 STORAGE = 5
@@ -30,13 +23,3 @@ class Ending(Exception):  # noqa: N818 - a way to end, not an error of a part
 def storage(path: str, error: OSError) -> Ending:
     """Return the ending for a file that cannot be written (full disk, read-only, no permission)."""
     return Ending(f"cannot write {path}: {error.strerror or error}", code="storage", exit_code=STORAGE)
-
-
-def tell(ending: Ending, journal: Journal, status: State) -> None:
-    """Say why it ends in the log and in the state, as far as they can still be written."""
-    try:
-        journal.error("device-manager", str(ending))
-        status.update(phase="failed", error={"code": ending.code, "message": str(ending)})
-    except Ending as another:
-        if ending.exit_code != STORAGE:
-            print(f"device-manager: {another}", file=sys.stderr)

@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from roboticks_tasks.sim import topics
-from roboticks_tasks.sim.device_manager import control, deployment, endings, registration, state
+from roboticks_tasks.sim.device_manager import control, deployment, endings, farewell, registration, state
 from roboticks_tasks.sim.device_manager.commands import Commands
 from roboticks_tasks.sim.device_manager.compositions import Compositions
 from roboticks_tasks.sim.device_manager.credentials import Credentials
@@ -234,7 +234,7 @@ class DeviceManager:
     async def _abandon(self, ending: Ending) -> None:
         """End after a failure: say why, and leave no module behind."""
         self._control.close()
-        endings.tell(ending, self._journal, self._state)
+        farewell.tell(ending, self._journal, self._state)
         with contextlib.suppress(Ending):  # the disk is still full: the guard kills what is left
             await self._compositions.stop_all(MODULE_GRACE)
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from roboticks_tasks.sim.device_manager import endings, files, settings
+from roboticks_tasks.sim.device_manager import endings, farewell, files, settings
 from roboticks_tasks.sim.device_manager.endings import Ending
 from roboticks_tasks.sim.device_manager.journal import Journal
 from roboticks_tasks.sim.device_manager.manager import DeviceManager
@@ -36,7 +36,7 @@ def run(environ: Mapping[str, str] = os.environ) -> int:
         chosen = settings.load(environ)
     except SettingsError as error:
         wrong = Ending(str(error), code="bad-configuration", exit_code=endings.BAD_CONFIGURATION)
-        endings.tell(wrong, journal, status)
+        farewell.tell(wrong, journal, status)
         return wrong.exit_code
     return asyncio.run(DeviceManager(chosen, journal, status, environ=environ).main())
 
