@@ -34,15 +34,15 @@ def run(words: Sequence[str]) -> int:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except RoboticksError as error:
-        print(f"roboticks-tasks: {error}", file=sys.stderr)
+        from roboticks_tasks.console import printable
+
+        print(f"roboticks-tasks: {printable(str(error))}", file=sys.stderr)  # it may repeat what a device said
         return error.exit_code
     except Cancelled as error:
         print(f"roboticks-tasks: cancelled by {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        return 0  # the reader of a list, `head` say, has seen enough
     except Exception:
         import traceback
 

@@ -11,7 +11,7 @@ import msgspec
 
 from roboticks_tasks import lifecycle, processes, signals, state
 from roboticks_tasks.boards import lease
-from roboticks_tasks.console import log, shown, tell_steps
+from roboticks_tasks.console import log, say, shown, tell_steps
 from roboticks_tasks.errors import EXIT_PASSED, EXIT_TEARDOWN_INCOMPLETE, EXIT_TESTS_FAILED, Cancelled, ConfigError
 from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
@@ -30,7 +30,7 @@ def hil_test(options: argparse.Namespace) -> int:
     artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
     with _watched(profile, artifacts) as sink:
         result = pipeline.main(profile, artifacts=artifacts, args=options.rest, sink=sink)
-    print(summarise(result, artifacts), flush=True)
+    say(summarise(result, artifacts))
     return result.exit_code
 
 
@@ -72,7 +72,7 @@ def _launch_dm(profile: Profile, record: Record, artifacts: Path, options: argpa
 
 def _await_dsn(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     dsn = record.step(lifecycle.await_dsn, profile, need(record.run.dm, "launch-dm"))
-    print(dsn.value)
+    say(dsn.value)
     return EXIT_PASSED
 
 
@@ -81,7 +81,7 @@ def _await_session(profile: Profile, record: Record, artifacts: Path, options: a
     backend = need(run.backend, "launch-dm")
     dm, dsn = need(run.dm, "launch-dm"), need(run.dsn, "await-dsn")
     session = record.step(lifecycle.await_session, profile, dm, dsn, backend)
-    print(session.id)
+    say(session.id)
     return EXIT_PASSED
 
 
@@ -89,7 +89,7 @@ def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse
     dm, session = need(record.run.dm, "launch-dm"), need(record.run.session, "await-session")
     deployment = record.step(lifecycle.deploy, profile, dm, session)
     for each in deployment.compositions:
-        print(each.name, each.mode, each.status)
+        say(f"{each.name} {each.mode} {each.status}")
     return EXIT_PASSED
 
 
@@ -107,8 +107,8 @@ def _teardown(profile: Profile, record: Record, artifacts: Path, options: argpar
         lifecycle.teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
     )
     for part in report.parts:
-        print(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
-    print(summarise(record.finish(), artifacts))
+        say(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
+    say(summarise(record.finish(), artifacts))
     return EXIT_PASSED if report.ok else EXIT_TEARDOWN_INCOMPLETE
 
 
@@ -143,28 +143,28 @@ def show_status(options: argparse.Namespace) -> int:
     platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
     status = Status(folder=str(artifacts), device_manager_running=dm, local_platform_running=platform, run=run)
     if options.json:
-        print(msgspec.json.format(msgspec.json.encode(status)).decode())
+        say(msgspec.json.format(msgspec.json.encode(status)).decode())
         return EXIT_PASSED
-    print(f"run {run.run_id} of profile {run.profile} in {artifacts}")
+    say(f"run {run.run_id} of profile {run.profile} in {artifacts}")
     for step in run.steps:
-        print(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
-    print(f"  device manager  {'running' if dm else 'not running'}")
+        say(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
+    say(f"  device manager  {'running' if dm else 'not running'}")
     if backend is not None and backend.kind == "local":
-        print(f"  local platform  {f'running at {backend.url}' if platform else 'not running'}")
+        say(f"  local platform  {f'running at {backend.url}' if platform else 'not running'}")
     return EXIT_PASSED
 
 
 def show_profiles(options: argparse.Namespace) -> int:
     """Print every profile that can be named, or the schema by which editors check them."""
     if options.what == "schema":
-        print(profile_schema(), end="")
+        say(profile_schema().rstrip("\n"))
         return EXIT_PASSED
     for name, path in find_profiles().items():
         try:
             description = load_profile(path, environ={}).description
         except ConfigError as error:
             description = f"cannot be used: {error}"
-        print(f"{name:16} {description}  ({path})")
+        say(f"{name:16} {description}  ({path})")
     return EXIT_PASSED
 
 

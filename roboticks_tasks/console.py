@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -31,8 +32,10 @@ class Formatter(logging.Formatter):
         self._device = logging.Formatter(DEVICE_FORMAT, datefmt="%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
-        return self._device.format(record) if record.name == DEVICE_LOGGER else super().format(record)
+        """Return one line, or a few of ours; whatever a device sent, no control character gets through."""
+        if record.name == DEVICE_LOGGER:
+            return printable(self._device.format(record))
+        return printable(super().format(record), keep="\n\t")
 
 
 class LiveLine(logging.Handler):
@@ -63,15 +66,15 @@ class LiveLine(logging.Handler):
         if record.name == DEVICE_LOGGER:
             self._device_line = record.getMessage()
             return
-        self._stream.write(f"\r\x1b[K{self.format(record)}\n")
+        self._write(f"{self.format(record)}\n")
         self._draw()
 
     def close(self) -> None:
         """Clear the line and stop drawing."""
-        self._stop.set()
-        self._step = None
-        self._stream.write("\r\x1b[K")
-        self._stream.flush()
+        with self.lock or threading.RLock():
+            self._stop.set()
+            self._step = None
+            self._write("")
         super().close()
 
     def _tick(self) -> None:
@@ -86,9 +89,27 @@ class LiveLine(logging.Handler):
         if self._step is not None:
             limit = f" of {self._step.timeout:g}" if self._step.timeout else ""
             text = f"{self._step.name}  {time.monotonic() - self._begin:.1f}{limit} s  {self._device_line}"
-        printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-        self._stream.write(f"\r\x1b[K{printable[: _width() - 1]}")
-        self._stream.flush()
+        self._write(printable(text)[: _width() - 1])
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal may be gone; the run is to be torn down all the same
+            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.flush()
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return the text with ? for what a terminal would obey instead of show."""
+    return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
+
+
+def say(text: str) -> None:
+    """Print a result; a reader that has gone away does not change how the command ends."""
+    try:
+        print(printable(text, keep="\n\t"), flush=True)
+    except OSError:
+        # What could not be printed is still in the buffer, and would be tried again, in vain, at the very end.
+        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def tell_steps(event: Event) -> None:
@@ -119,7 +140,8 @@ def shown(log_file: Path | None = None, *, stream: TextIO | None = None) -> Iter
     finally:
         for handler in handlers:
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # what a full disk has not taken yet
+                handler.close()
 
 
 def _width() -> int:

@@ -115,7 +115,14 @@ class Client:
             from urllib3.util import Retry
 
             # A read that broke is repeated; a write is not, because it may have arrived.
-            retry = Retry(total=3, backoff_factor=0.2, status_forcelist=(502, 503, 504), allowed_methods={"GET"})
+            # After the last attempt the answer itself comes back: it says more than that the attempts are used up.
+            retry = Retry(
+                total=3,
+                backoff_factor=0.2,
+                status_forcelist=(502, 503, 504),
+                allowed_methods={"GET"},
+                raise_on_status=False,
+            )
             self._connection = requests.Session()
             # A proxy of the CI machine would swallow the loopback address.
             self._connection.trust_env = urlsplit(self._backend.url).hostname not in LOOPBACK

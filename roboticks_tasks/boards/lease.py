@@ -12,16 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
-from roboticks_tasks.errors import BoardInUseError
+from roboticks_tasks.errors import BoardInUseError, ConfigError
 from roboticks_tasks.profiles import Profile
 
 
 @contextmanager
 def lease(profile: Profile, *, run: str) -> Iterator[None]:
-    """Hold the profile's board for the block; BoardInUseError, with the holder's words, when another run has it."""
+    """Hold the profile's board for the block; BoardInUseError, with the holder's words, when another run has it.
+
+    ConfigError when this user's folder for locks cannot be written.
+    """
     board = f"{profile.target.kind}:{profile.device_manager.root}"
-    with (_folder() / f"{hashlib.sha256(board.encode()).hexdigest()[:16]}.lock").open("a+") as lock:
+    with _open(f"{hashlib.sha256(board.encode()).hexdigest()[:16]}.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -39,6 +43,16 @@ def lease(profile: Profile, *, run: str) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def _open(name: str) -> TextIO:
+    try:
+        return (_folder() / name).open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"the lock of the board cannot be written: {error.filename}: {error.strerror}",
+            remedy="let XDG_RUNTIME_DIR name a folder of yours, or unset it",
+        ) from error
 
 
 def _folder() -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from roboticks_tasks.errors import BinaryError, Verdict
 from roboticks_tasks.waiting import Deadline
@@ -16,15 +17,25 @@ def fetch(url: str, *, sha256: str | None, cache: Path | None = None, timeout: f
     """Return the local file with the content of `url`; a part that is there already is not asked for again.
 
     With `sha256` a cached file is used without asking the server. `timeout` is in seconds for the whole download.
-    Raises BinaryError when the server refuses, the time is over, or the checksum differs.
+    Raises BinaryError when the server refuses, the time is over, the checksum differs, or the cache cannot be written.
     """
     folder = _cache_folder() if cache is None else cache
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rstrip('/').rpartition('/')[2] or 'file'}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _fetch(url, folder, sha256=sha256, deadline=Deadline(timeout))
+    except OSError as error:
+        raise BinaryError(
+            f"{url} could not be kept in {folder}: {error.strerror}", remedy="free space, or set XDG_CACHE_HOME"
+        ) from error
+
+
+def _fetch(url: str, folder: Path, *, sha256: str | None, deadline: Deadline) -> Path:
+    # A signed address has a long query, which is no part of the file's name.
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{PurePosixPath(urlsplit(url).path).name[:60] or 'file'}"
     whole, part = folder / name, folder / f"{name}.part"
     if sha256 is not None and whole.exists() and _sha256(whole) == sha256.lower():
         return whole
-    _download(url, part, Deadline(timeout))
+    _download(url, part, deadline)
     if sha256 is not None and (digest := _sha256(part)) != sha256.lower():
         part.unlink()
         raise BinaryError(

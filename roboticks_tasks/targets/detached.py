@@ -114,7 +114,10 @@ def parse_pid_file(text: str) -> Detached:
 
 def find_detached(target: Target, pid_file: str) -> Detached | None:
     """Return the process that `pid_file` names, if that very process still runs."""
-    script = IDENTITY + 'read -r pid expected <"$1" && [ -n "$expected" ] && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
+    script = (
+        IDENTITY
+        + 'read -r pid expected <"$1" && [ -n "$expected" ] && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
+    )
     done = target.run(["sh", "-c", script, "sh", pid_file])
     return parse_pid_file(done.text) if done.ok else None
 

@@ -1,0 +1,94 @@
+"""JUnit files: well-formed whatever a device or a test is called, counted right, stamped with the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roboticks_tasks.lifecycle import junit
+from roboticks_tasks.lifecycle.junit import Counts
+
+# Lone surrogates are in: file names and arguments that are not UTF-8 hold them.
+NASTY = st.sampled_from("\0\x0b\x1b\x7f\x85\ud800\udfff\ufffe\uffff")
+ANY_TEXT = st.lists(st.characters() | NASTY, max_size=10).map("".join)
+
+REPORT = """<testsuites><testsuite tests="5">
+<testcase name="a"/>
+<testcase name="b"><failure message="no"/></testcase>
+<testcase name="c"><error message="no"/></testcase>
+<testcase name="d"><skipped/></testcase>
+<testcase name="e"><system-out>x</system-out></testcase>
+</testsuite></testsuites>"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.xml"
+
+
+@given(name=ANY_TEXT, message=ANY_TEXT, kind=st.sampled_from([None, "failure", "error"]))
+def test_whatever_text_it_holds_it_is_well_formed(name: str, message: str, kind: str | None) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "results.xml"
+        junit.write_single(path, name=name, seconds=0.1, kind=kind, message=message)
+        junit.stamp(path, {"reason": message})
+        case = next(ElementTree.parse(path).getroot().iter("testcase"))
+        assert junit.read_counts(path) == Counts(int(kind is None), int(kind == "failure"), int(kind == "error"), 0)
+    assert len(case.attrib["name"]) == len(name)
+
+
+def test_text_that_xml_can_hold_arrives_unchanged(path: Path) -> None:
+    text = "<a href='x'>&\"\t]]> \u2603 \U0001f916"
+    junit.write_single(path, name=text, seconds=0.1, kind="failure", message=text)
+    root = ElementTree.parse(path).getroot()
+    assert next(root.iter("testcase")).attrib["name"] == text
+    assert next(root.iter("failure")).attrib["message"] == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"), [(None, Counts(1, 0, 0, 0)), ("failure", Counts(0, 1, 0, 0)), ("error", Counts(0, 0, 1, 0))]
+)
+def test_the_suite_counts_its_one_case(path: Path, kind: str | None, counts: Counts) -> None:
+    junit.write_single(path, name="x", seconds=1.25, kind=kind)
+    suite = next(ElementTree.parse(path).getroot().iter("testsuite"))
+    found = [int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")]
+    assert found == [1, counts.failed, counts.errors, 0]
+    assert suite.attrib["time"] == "1.250"
+    assert junit.read_counts(path) == counts
+
+
+def test_every_case_counts_once(path: Path) -> None:
+    path.write_text(REPORT)
+    assert junit.read_counts(path) == Counts(passed=2, failed=1, errors=1, skipped=1)
+
+
+@pytest.mark.parametrize("text", ["", "<testsuites>", REPORT[:-10], "\0"])
+def test_a_file_that_is_cut_off_has_no_counts_and_is_left_as_it_is(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert junit.read_counts(path) is None
+    junit.stamp(path, {"verdict": "passed"})
+    assert path.read_text() == text
+
+
+def test_no_file_has_no_counts(path: Path) -> None:
+    assert junit.read_counts(path) is None
+    junit.stamp(path, {"verdict": "passed"})
+    assert not path.exists()
+
+
+def test_a_stamp_keeps_cases_and_properties_and_comes_first(path: Path) -> None:
+    own = '<properties><property name="own" value="1"/></properties>'
+    path.write_text(REPORT.replace('<testsuite tests="5">', f'<testsuite tests="5">{own}'))
+    junit.stamp(path, {"verdict": "failed"})
+    suite = next(ElementTree.parse(path).getroot().iter("testsuite"))
+    assert [each.attrib for each in suite.iter("property")] == [
+        {"name": "own", "value": "1"},
+        {"name": "verdict", "value": "failed"},
+    ]
+    assert suite[0].tag == "properties"
+    assert junit.read_counts(path) == Counts(2, 1, 1, 1)

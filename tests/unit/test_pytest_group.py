@@ -1,0 +1,174 @@
+"""The process group of the tests: output in two places, a time limit, and nothing that outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from roboticks_tasks.lifecycle import group
+from roboticks_tasks.lifecycle.group import run_group
+from roboticks_tasks.waiting import Deadline
+from tests.conditions import until
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "INTERRUPT_GRACE", 0.3)
+
+
+def run(script: str, folder: Path, *, seconds: float = 30, **environment: str) -> int | None:
+    """Run a shell script in `folder`."""
+    return run_group(
+        ["sh", "-c", f"cd {folder}; {script}"],
+        environment={**os.environ, **environment},
+        log_file=folder / "log",
+        deadline=Deadline(seconds),
+    )
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
+def pid_in(path: Path) -> int:
+    until(lambda: path.exists() and path.read_text().endswith("\n"), f"{path.name} is written")
+    return int(path.read_text())
+
+
+@pytest.mark.parametrize("code", [0, 1, 5, 255])
+def test_the_exit_code_is_that_of_the_program(tmp_path: Path, code: int) -> None:
+    assert run(f"exit {code}", tmp_path) == code
+
+
+def test_a_program_that_a_signal_ended_says_which(tmp_path: Path) -> None:
+    assert run("kill -SEGV $$", tmp_path) == -signal.SIGSEGV
+
+
+def test_output_and_errors_go_to_our_output_and_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("echo out; echo err >&2", tmp_path) == 0
+    assert capfd.readouterr().out == "out\nerr\n"
+    assert (tmp_path / "log").read_text() == "out\nerr\n"
+
+
+def test_what_was_printed_before_stands_before_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    print("ours, still in the buffer", end=";")
+    run("echo theirs", tmp_path)
+    assert capfd.readouterr().out == "ours, still in the buffer;theirs\n"
+
+
+def test_not_a_byte_of_much_output_is_lost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("seq 200000", tmp_path) == 0
+    expected = "".join(f"{number}\n" for number in range(1, 200_001))
+    assert (tmp_path / "log").read_text() == expected
+    assert capfd.readouterr().out == expected
+
+
+def test_a_program_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
+    assert run("exec >&- 2>&-; sleep 0.05; exit 3", tmp_path) == 3
+
+
+def test_it_has_the_environment_that_was_given_and_no_input(tmp_path: Path) -> None:
+    assert run('cat; [ "$MARK" = "a b" ]', tmp_path, MARK="a b") == 0
+
+
+def test_a_program_that_is_not_there_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        run_group(["/nowhere/pytest"], environment={}, log_file=tmp_path / "log", deadline=Deadline(5))
+
+
+def test_at_the_limit_it_is_interrupted_and_may_clean_up(tmp_path: Path) -> None:
+    script = "trap 'echo cleaned; exit 2' INT; echo ready; while :; do sleep 0.01; done"
+    assert run(script, tmp_path, seconds=1) is None
+    assert (tmp_path / "log").read_text() == "ready\ncleaned\n"
+
+
+def test_who_does_not_listen_at_the_limit_is_killed_with_all_its_children(tmp_path: Path) -> None:
+    script = "trap '' INT TERM; echo $$ >own; sh -c 'echo $$ >child; while :; do sleep 0.01; done'"
+    assert run(script, tmp_path, seconds=1) is None
+    assert not runs(pid_in(tmp_path / "own"))
+    child = pid_in(tmp_path / "child")
+    until(lambda: not runs(child), "the child is gone")
+
+
+def test_children_that_it_left_in_the_background_are_killed(tmp_path: Path) -> None:
+    assert run("sleep 60 & echo $! >child; exit 1", tmp_path) == 1
+    child = pid_in(tmp_path / "child")
+    until(lambda: not runs(child), "the child is gone")
+
+
+def test_a_daemon_that_holds_the_output_open_keeps_nobody_waiting(tmp_path: Path) -> None:
+    # It has left the group, so it is not ours to kill; but the run must not wait for it until the limit.
+    script = "setsid sh -c 'echo $$ >daemon; exec sleep 60' & until [ -s daemon ]; do :; done"
+    code = run(script, tmp_path, seconds=30)
+    daemon = pid_in(tmp_path / "daemon")
+    try:
+        assert code == 0  # None at the limit
+        assert runs(daemon)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGKILL)
+
+
+def test_a_log_that_takes_no_more_does_not_end_the_tests(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log").symlink_to("/dev/full")
+    assert run("echo one; sleep 0.05; echo two", tmp_path) == 0
+    assert capfd.readouterr().out == "one\ntwo\n"
+
+
+OURSELVES = """
+import os, sys
+from pathlib import Path
+from roboticks_tasks.errors import Cancelled
+from roboticks_tasks.lifecycle import group
+from roboticks_tasks.signals import handled
+from roboticks_tasks.waiting import Deadline
+group.INTERRUPT_GRACE = float(sys.argv[2])
+with handled():
+    try:
+        log = Path("log")
+        group.run_group(["sh", "-c", sys.argv[1]], environment=os.environ, log_file=log, deadline=Deadline(60))
+    except Cancelled as error:
+        sys.exit(error.exit_code)
+"""
+
+
+def cancel(script: str, folder: Path, *, grace: float) -> str:
+    """Run a script in a process that is then told to end; return its output."""
+    command = [sys.executable, "-c", OURSELVES, script, str(grace)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        output = process.stdout.read()
+        assert process.wait() == 143
+    return output
+
+
+def test_a_cancelled_run_interrupts_the_tests_and_lets_them_clean_up(tmp_path: Path) -> None:
+    script = "trap 'echo cleaned; exit 2' INT; echo $$ >own; echo ready; while :; do sleep 0.01; done"
+    assert cancel(script, tmp_path, grace=10) == "cleaned\n"
+    assert not runs(pid_in(tmp_path / "own"))
+
+
+def test_a_cancelled_run_kills_tests_that_do_not_listen(tmp_path: Path) -> None:
+    script = "trap '' INT TERM; sleep 60 & echo $! >child; echo $$ >own; echo ready; while :; do sleep 0.01; done"
+    assert cancel(script, tmp_path, grace=0.1) == ""
+    assert not runs(pid_in(tmp_path / "own"))
+    child = pid_in(tmp_path / "child")
+    until(lambda: not runs(child), "the child is gone")
+
+
+def test_a_second_signal_does_not_leave_the_tests_behind(tmp_path: Path) -> None:
+    insist = "while :; do kill -TERM $PPID; sleep 0.01; done"
+    script = f"trap '{insist}' INT; echo $$ >own; echo ready; while :; do sleep 0.01; done"
+    assert cancel(script, tmp_path, grace=0.2) == ""
+    assert not runs(pid_in(tmp_path / "own"))

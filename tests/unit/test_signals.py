@@ -1,0 +1,109 @@
+"""Signals end a run in order: the first one raises, the later ones cannot break the clean-up. All are really sent."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from roboticks_tasks import signals
+from roboticks_tasks.errors import Cancelled
+
+PRELUDE = """
+import os, signal, sys, time
+from roboticks_tasks.errors import Cancelled
+from roboticks_tasks.signals import handled
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PRELUDE + program], capture_output=True, text=True, timeout=20)
+
+
+@pytest.mark.parametrize(("name", "number"), [("SIGINT", 2), ("SIGTERM", 15), ("SIGHUP", 1)])
+def test_the_first_signal_raises_and_the_second_is_swallowed(name: str, number: int) -> None:
+    done = run(f"""
+with handled() as interruption:
+    try:
+        send("{name}")
+        print("not raised")
+    except Exception:
+        print("swallowed by a handler of exceptions")
+    except Cancelled as error:
+        send("SIGTERM")
+        send("SIGINT")
+        print(error.signal_number, error.exit_code, interruption.received)
+""")
+    assert done.stdout == f"{number} {128 + number} {number}\n", done.stderr
+
+
+def test_under_the_shield_a_signal_is_remembered_and_raises_nothing() -> None:
+    done = run("""
+with handled() as interruption:
+    interruption.shield()
+    send("SIGTERM")
+    send("SIGINT")
+    print(interruption.received)
+""")
+    assert done.stdout == "15\n", done.stderr
+
+
+def test_a_signal_ends_a_blocking_call_at_once() -> None:
+    done = run("""
+with handled():
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        signal.signal(signal.SIGALRM, lambda *_: send("SIGTERM"))
+        time.sleep(60)
+    except Cancelled as error:
+        print(error)
+""")
+    assert done.stdout == "signal 15\n", done.stderr
+
+
+def test_the_handlers_of_before_are_back_afterwards_even_after_a_signal() -> None:
+    done = run("""
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+try:
+    with handled():
+        send("SIGTERM")
+except Cancelled:
+    pass
+print(before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)])
+send("SIGTERM")
+""")
+    assert done.stdout == "True\n", done.stderr
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_a_run_under_nohup_outlives_the_terminal() -> None:
+    done = run("""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with handled() as interruption:
+    send("SIGHUP")
+    print(interruption.received)
+""")
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_an_unhandled_cancellation_is_told_from_a_bug_by_its_kind() -> None:
+    assert issubclass(Cancelled, KeyboardInterrupt)
+    assert not issubclass(Cancelled, Exception)
+
+
+def test_outside_the_main_thread_nothing_is_installed_and_nothing_breaks() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def block() -> None:
+        with signals.handled() as interruption:
+            found.append((interruption.received, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert found == [(None, before)]
