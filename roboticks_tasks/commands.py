@@ -12,11 +12,18 @@ import msgspec
 from roboticks_tasks import lifecycle, processes, signals, state
 from roboticks_tasks.boards import lease
 from roboticks_tasks.console import log, say, shown, tell_steps
-from roboticks_tasks.errors import EXIT_PASSED, EXIT_TEARDOWN_INCOMPLETE, EXIT_TESTS_FAILED, Cancelled, ConfigError
+from roboticks_tasks.errors import (
+    EXIT_PASSED,
+    EXIT_TEARDOWN_INCOMPLETE,
+    EXIT_TESTS_FAILED,
+    Cancelled,
+    ConfigError,
+    Verdict,
+)
 from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
-from roboticks_tasks.lifecycle.record import Record
 from roboticks_tasks.lifecycle.run import OUTPUT, need
+from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.profiles import Profile, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
 from roboticks_tasks.reporting.summary import summarise
@@ -108,7 +115,10 @@ def _teardown(profile: Profile, record: Record, artifacts: Path, options: argpar
     )
     for part in report.parts:
         say(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
-    say(summarise(record.finish(), artifacts))
+    result = record.finish()
+    if result.verdict != Verdict.PASSED:
+        pipeline.print_dm_logs(artifacts)
+    say(summarise(result, artifacts))
     return EXIT_PASSED if report.ok else EXIT_TEARDOWN_INCOMPLETE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -54,7 +57,7 @@ class RunFinished(Event, frozen=True, tag="run-finished"):
 class Sink(Protocol):
     """Whoever wants to know."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take note of one event; must not raise and not take long."""
 
 
@@ -64,7 +67,11 @@ def fan_out(sinks: Iterable[Sink]) -> Sink:
 
     def tell(event: Event) -> None:
         for sink in everyone:
-            sink(event)
+            try:
+                sink(event)
+            except Exception:
+                # Whoever only shows a run must not be able to end it, let alone to skip its teardown.
+                log.exception("%s could not be told", type(event).__name__)
 
     return tell
 

@@ -128,8 +128,14 @@ class Client:
             self._connection.trust_env = urlsplit(self._backend.url).hostname not in LOOPBACK
             self._connection.mount("http://", HTTPAdapter(max_retries=retry))
             self._connection.mount("https://", HTTPAdapter(max_retries=retry))
-            self._connection.headers.update({"Accept": "application/json", **self._headers})
+            self._connection.headers["Accept"] = "application/json"
+            self._connection.auth = self._authorise
         return self._connection
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add our header; without a method of ours requests would take what a .netrc says of the host."""
+        request.headers.update(self._headers)
+        return request
 
     def close(self) -> None:
         """Close the connection, if there is one."""

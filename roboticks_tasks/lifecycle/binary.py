@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 from roboticks_tasks.errors import BinaryError, TargetError
-from roboticks_tasks.lifecycle import download, elf
-from roboticks_tasks.lifecycle.places import places
+from roboticks_tasks.lifecycle.support import download, elf
+from roboticks_tasks.lifecycle.support.places import places
 from roboticks_tasks.models import Binary
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.profiles.values import Source

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from roboticks_tasks.backend.local import release_local
 from roboticks_tasks.errors import RoboticksError, TargetError
-from roboticks_tasks.lifecycle.control import control
-from roboticks_tasks.lifecycle.places import Places, places
-from roboticks_tasks.lifecycle.sightings import Watcher
+from roboticks_tasks.lifecycle.support.control import control
+from roboticks_tasks.lifecycle.support.places import Places, places
+from roboticks_tasks.lifecycle.support.sightings import Watcher
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.state import write_atomically

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
-from roboticks_tasks.lifecycle.control import control, control_each
-from roboticks_tasks.lifecycle.places import places
-from roboticks_tasks.lifecycle.sightings import ReportedState, Watcher
+from roboticks_tasks.lifecycle.support.control import control, control_each
+from roboticks_tasks.lifecycle.support.places import places
+from roboticks_tasks.lifecycle.support.sightings import ReportedState, Watcher
 from roboticks_tasks.models import Composition, Deployment, DeviceManager, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from roboticks_tasks.errors import ConfigError, RegistrationError, TargetError
-from roboticks_tasks.lifecycle.sightings import PATIENCE, Sighting, Watcher
+from roboticks_tasks.errors import RegistrationError, TargetError
+from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, compile_pattern
 from roboticks_tasks.models import DeviceManager, Dsn
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
@@ -47,17 +47,6 @@ def await_dsn(
                 verdict=watcher.verdict,
             )
         return dsn
-
-
-def compile_pattern(text: str, group: str) -> re.Pattern[str]:
-    """Compile a profile's log pattern; ConfigError when it does not compile or lacks its group."""
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise ConfigError(f"`device_manager.log_patterns.{group}` is not a regular expression: {error}") from error
-    if group not in pattern.groupindex:
-        raise ConfigError(f"`device_manager.log_patterns.{group}` has no group (?P<{group}>…)")
-    return pattern
 
 
 def _dsn(sighting: Sighting, pattern: re.Pattern[str]) -> Dsn | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from roboticks_tasks.backend import project_secret, users
 from roboticks_tasks.errors import ConfigError, LaunchError, TargetError
-from roboticks_tasks.lifecycle.places import Places, fill, places
-from roboticks_tasks.lifecycle.sightings import Sighting, Watcher
+from roboticks_tasks.lifecycle.support.places import Places, fill, places
+from roboticks_tasks.lifecycle.support.sightings import Sighting, Watcher
 from roboticks_tasks.models import BackendRef, Binary, DeviceManager
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.state import load

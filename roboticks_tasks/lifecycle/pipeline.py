@@ -23,8 +23,8 @@ from roboticks_tasks.lifecycle.deployment import deploy
 from roboticks_tasks.lifecycle.dsn import await_dsn
 from roboticks_tasks.lifecycle.launch import launch_dm
 from roboticks_tasks.lifecycle.pytest_run import pytest_session
-from roboticks_tasks.lifecycle.record import Record
 from roboticks_tasks.lifecycle.session import await_session
+from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import open_target

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roboticks_tasks.errors import NoTestsError, NoVerdictError, Verdict
-from roboticks_tasks.lifecycle import junit
-from roboticks_tasks.lifecycle.command import Program, parse_command
-from roboticks_tasks.lifecycle.group import run_group
-from roboticks_tasks.lifecycle.sightings import Watcher
+from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.lifecycle.support.command import Program, parse_command
+from roboticks_tasks.lifecycle.support.group import run_group
+from roboticks_tasks.lifecycle.support.sightings import Watcher
 from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
@@ -48,10 +48,11 @@ def pytest_session(
     a verdict; `results.xml` is there in every case.
     """
     results = artifacts.absolute() / "results.xml"
-    results.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
+    results.unlink(missing_ok=True)
     deadline = Deadline(profile.tests.timeout if timeout is None else timeout)
     try:
         command = parse_command(profile.tests.command, args=args, junit=results)
+        command.junit.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
         code = _run(command, session, artifacts, deadline)
         if command.junit != results and command.junit.is_file():
             shutil.copyfile(command.junit, results)
@@ -71,9 +72,11 @@ pytest_session.pytest_impl = {"optionalhook": True}  # type: ignore[attr-defined
 
 
 def _run(command: Program, session: Session, artifacts: Path, deadline: Deadline) -> int | None:
+    given = os.environ.get("PYTEST_ADDOPTS", "")
+    ours = command.environment.get("PYTEST_ADDOPTS", "")
     environment = {
         **os.environ,
-        **command.environment,
+        "PYTEST_ADDOPTS": f"{given} {ours}".strip(),
         "ROBOTICKS_RUN": str(artifacts.absolute()),
         "ROBOTICKS_DSN": session.dsn,
         "ROBOTICKS_SESSION_ID": session.id,
@@ -95,7 +98,7 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
             verdict=Verdict.FAILED,
         )
     counts = junit.read_counts(results)
-    if command.is_pytest and code == NO_TESTS_COLLECTED:
+    if code == NO_TESTS_COLLECTED and (command.is_pytest or (counts is not None and sum(counts) == 0)):
         raise NoTestsError(f"no tests were collected: {words}", remedy="check the paths and -k or -m of the command")
     # pytest ends with 2 when a test file cannot be imported: that is the change's fault, and in the JUnit file.
     broken_tests = code == 2 and counts is not None and counts.errors > 0

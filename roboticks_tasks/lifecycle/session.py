@@ -7,9 +7,8 @@ import re
 from roboticks_tasks.backend import Client, open_client
 from roboticks_tasks.backend.client import START_SESSION
 from roboticks_tasks.errors import BackendError, SessionError, TargetError
-from roboticks_tasks.lifecycle.control import control
-from roboticks_tasks.lifecycle.dsn import compile_pattern
-from roboticks_tasks.lifecycle.sightings import PATIENCE, Sighting, Watcher
+from roboticks_tasks.lifecycle.support.control import control
+from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, compile_pattern
 from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target

@@ -88,7 +88,10 @@ class DeploymentSpec(Value, frozen=True, kw_only=True):
 
     path: (
         Annotated[
-            str, Meta(description="folder to bring to <root>/deployment; package:NAME/folder is one inside a package")
+            str,
+            Meta(
+                description="folder whose files <root>/deployment shall hold; package:NAME/folder is inside a package"
+            ),
         ]
         | None
     ) = None

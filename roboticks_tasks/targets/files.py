@@ -31,7 +31,7 @@ set -e
 mkdir -p "$1"
 incoming=$(mktemp -d "$1/.incoming.XXXXXX")
 trap 'rm -rf "$incoming"' EXIT
-tar -xf - -C "$incoming"
+tar -xof - -C "$incoming"
 cd "$incoming"
 find . -type f -exec sh -c '
     for file; do
@@ -46,11 +46,13 @@ for file; do case $file in */*) rmdir -p -- "${file%/*}" 2>/dev/null ;; esac; do
 exit 0
 """
 
+# Programs first, then an empty line, then the files that are none: a bit that differs counts as a difference.
 LISTING = """
 cd "$1" 2>/dev/null || exit 0
-find . -name '.incoming.*' -prune -o -type f -exec sha256sum {} +
+find . -name '.incoming.*' -prune -o -type f -perm -100 -exec sha256sum {} +
+echo
+find . -name '.incoming.*' -prune -o -type f ! -perm -100 -exec sha256sum {} +
 """
-
 
 ESCAPED = re.compile(r"\\(.)")
 
@@ -84,15 +86,15 @@ def exists(target: Target, path: str, *, kind: str = "e") -> bool:
 def sync_tree(target: Target, source: Path, destination: str, *, timeout: float = 300) -> Synced:
     """Make the folder `destination` on the target hold the files of `source`: only what differs travels.
 
-    Files are compared by SHA-256; links are followed; `__pycache__` stays behind. `timeout` is in seconds, for each of
-    at most three commands.
+    Files are compared by SHA-256 and by whether they can be executed; links are followed; `__pycache__` stays behind.
+    `timeout` is in seconds, for each of at most three commands.
     """
     ours = {path.relative_to(source).as_posix(): path for path in _files(source)}
     listing = target.run(["sh", "-c", LISTING, "sh", destination], timeout=timeout)
     if not listing.ok:
         raise TargetError(f"{destination} could not be compared: {listing.last_words}")
     theirs = _parse_listing(listing.stdout)
-    changed = [name for name, path in ours.items() if theirs.get(name) != _sha256(path)]
+    changed = [name for name, path in ours.items() if theirs.get(name) != (_sha256(path), os.access(path, os.X_OK))]
     stale = [name for name in theirs if name not in ours and "__pycache__/" not in name]
     if stale:  # first, because a file may have become a folder
         script = f"destination={shlex.quote(destination)}\nset -- {shlex.join(stale)}\n{REMOVE}"
@@ -123,13 +125,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _parse_listing(listing: bytes) -> dict[str, str]:
+def _parse_listing(listing: bytes) -> dict[str, tuple[str, bool]]:
+    """Return each file's digest, and whether it is a program."""
     found = {}
+    programs = True
     for line in listing.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+        if not line:
+            programs = False
+            continue
         digest, _, name = line.removeprefix("\\").partition(" ")
         if line.startswith("\\"):  # sha256sum marks a line in whose name it has escaped something
             name = ESCAPED.sub(lambda match: {"n": "\n", "r": "\r"}.get(match[1], match[1]), name)
-        found[name[1:].removeprefix("./")] = digest  # the first character tells text from binary
+        found[name[1:].removeprefix("./")] = (digest, programs)  # the first character tells text from binary
     return found
 
 

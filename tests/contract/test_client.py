@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.backend import Client, open_client
+from roboticks_tasks.backend import client as client_module
 from roboticks_tasks.errors import BackendError, Verdict
 from roboticks_tasks.models import BackendRef
 from tests.contract.http_server import Answer, Server, serving
@@ -47,6 +48,17 @@ def test_every_call_bears_the_key(server: Server, client: Client) -> None:
     (request,) = server.requests
     assert request.headers["authorization"] == "Bearer the-key"
     assert request.headers["accept"] == "application/json"
+
+
+def test_the_key_is_stronger_than_a_netrc(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(client_module, "LOOPBACK", set())  # as if the platform were far away
+    says(server, {})
+    client.health()
+    assert server.requests[0].headers["authorization"] == "Bearer the-key"
 
 
 def test_without_a_key_nothing_is_sent_for_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.errors import BinaryError, Verdict
-from roboticks_tasks.lifecycle.download import CHUNK, fetch
+from roboticks_tasks.lifecycle.support.download import CHUNK, fetch
 from tests.contract.http_server import Answer, Request, Server, serving
 
 CONTENT = random.Random(7).randbytes(3 * CHUNK + 12_345)

@@ -645,6 +645,15 @@ def test_a_program_stays_executable(trees: Trees) -> None:
     assert (trees.there / "program").stat().st_mode & 0o777 == 0o755
 
 
+def test_a_file_that_has_become_a_program_travels_again(trees: Trees) -> None:
+    trees.write("run.sh")
+    trees.sync()
+    (trees.here / "run.sh").chmod(0o755)
+    assert trees.sync() == Synced(sent=1, removed=0, unchanged=0)
+    assert os.access(trees.there / "run.sh", os.X_OK)
+    assert trees.sync() == Synced(sent=0, removed=0, unchanged=1)
+
+
 def test_nothing_of_the_transfer_is_left_behind(trees: Trees) -> None:
     trees.write("a/b")
     trees.sync()

@@ -126,6 +126,16 @@ def test_each_step_alone_in_its_own_process_then_teardown_twice(bench: Bench) ->
     assert bench.result()["verdict"] == "passed"
 
 
+def test_a_failed_step_is_remembered_until_teardown_gives_the_verdict(bench: Bench) -> None:
+    assert bench.run("ensure-binary").code == 0
+    assert bench.run("launch-dm", variables={"ROBOTICKS_SIM_FAULT": "dies-at-start"}).code == 11
+    done = bench.run("teardown")
+    assert done.code == 0
+    assert "bench-error: the device manager ended as soon as it was started" in done.out
+    assert "simulated fault: dies-at-start" in done.err
+    assert (bench.result()["exit_code"], bench.result()["verdict"]) == (11, "bench-error")
+
+
 def test_a_second_deploy_starts_what_has_changed_afresh(bench: Bench) -> None:
     source = source_folder("package:roboticks_tasks.sim/hello_world/deployment")
     shutil.copytree(source, bench.folder / "mine", ignore=shutil.ignore_patterns("__pycache__"))
@@ -172,6 +182,14 @@ def test_words_behind_the_dashes_go_to_pytest(bench: Bench) -> None:
     done = bench.run("hil-test", "--", "-k", "registered")
     assert done.code == 0, done.err
     assert bench.result()["tests"]["passed"] == 1
+
+
+def test_the_users_own_pytest_options_are_kept(bench: Bench) -> None:
+    (bench.folder / "test_one.py").write_text("def test_one():\n    pass\n")
+    options = {"PYTEST_ADDOPTS": "-k nothing_is_called_so"}
+    done = bench.run("hil-test", "--test-command", "true && pytest test_one.py", variables=options)
+    assert done.code == 16
+    assert bench.result()["reason"].startswith("no tests were collected")
 
 
 def test_a_second_run_on_the_same_board_is_refused_with_the_holders_name(bench: Bench) -> None:

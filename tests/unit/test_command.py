@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboticks_tasks.errors import NoVerdictError
-from roboticks_tasks.lifecycle.command import Program, parse_command
+from roboticks_tasks.lifecycle.support.command import Program, parse_command
 
 JUNIT = Path("/run folder/results.xml")
 OURS = f"--junitxml={JUNIT}"
@@ -105,3 +105,9 @@ def test_an_empty_command_is_refused(command: str) -> None:
 def test_arguments_reach_pytest_letter_for_letter(args: list[str]) -> None:
     argv = parse("pytest", *args).argv
     assert argv[3 : 3 + len(args)] == args
+
+
+def test_a_leading_assignment_needs_a_shell() -> None:
+    program = parse("FLEET=one pytest tests", "-k", "a b")
+    assert program.argv == ["sh", "-c", "FLEET=one pytest tests -k 'a b'"]
+    assert not program.is_pytest

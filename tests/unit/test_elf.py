@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboticks_tasks.errors import BinaryError
-from roboticks_tasks.lifecycle import elf
+from roboticks_tasks.lifecycle.support import elf
 
 
 def header(machine: int, *, big: bool = False) -> bytes:

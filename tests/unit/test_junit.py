@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roboticks_tasks.lifecycle import junit
-from roboticks_tasks.lifecycle.junit import Counts
+from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.lifecycle.support.junit import Counts
 
 # Lone surrogates are in: file names and arguments that are not UTF-8 hold them.
 NASTY = st.sampled_from("\0\x0b\x1b\x7f\x85\ud800\udfff\ufffe\uffff")

@@ -296,7 +296,8 @@ def schema() -> Any:
 
 
 def test_the_committed_schema_is_that_of_the_code() -> None:
-    assert (SHIPPED / SCHEMA_FILE).read_text(encoding="utf-8") == profile_schema()
+    committed = (SHIPPED / SCHEMA_FILE).read_text(encoding="utf-8")
+    assert committed == profile_schema(), f"write it anew: roboticks-tasks profiles schema >{SHIPPED / SCHEMA_FILE}"
 
 
 def test_the_schema_is_a_valid_schema() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from roboticks_tasks.lifecycle import group
-from roboticks_tasks.lifecycle.group import run_group
+from roboticks_tasks.lifecycle.support import group
+from roboticks_tasks.lifecycle.support.group import run_group
 from roboticks_tasks.waiting import Deadline
 from tests.conditions import until
 
@@ -128,7 +128,7 @@ OURSELVES = """
 import os, sys
 from pathlib import Path
 from roboticks_tasks.errors import Cancelled
-from roboticks_tasks.lifecycle import group
+from roboticks_tasks.lifecycle.support import group
 from roboticks_tasks.signals import handled
 from roboticks_tasks.waiting import Deadline
 group.INTERRUPT_GRACE = float(sys.argv[2])

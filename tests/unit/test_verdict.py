@@ -10,7 +10,7 @@ import pytest
 
 from roboticks_tasks import errors
 from roboticks_tasks.errors import Cancelled, Verdict
-from roboticks_tasks.lifecycle.verdict import judge, step_result
+from roboticks_tasks.lifecycle.support.verdict import judge, step_result
 from roboticks_tasks.models import PytestResult, StepResult, TeardownPart, TeardownReport
 from roboticks_tasks.state import RunState
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from typing import NamedTuple
 
 import msgspec
 
 from roboticks_tasks.backend import open_client
-from roboticks_tasks.errors import BackendError, Verdict
+from roboticks_tasks.errors import BackendError, ConfigError, Verdict
 from roboticks_tasks.models import Composition, DeviceManager
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.detached import Detached
@@ -125,6 +126,17 @@ class Watcher:
         """Judge by what the device manager reported whether bench, configuration or platform is to blame."""
         code = self._state.error.code if self._state.error else ""
         return BLAME.get(code, Verdict.BENCH_ERROR)
+
+
+def compile_pattern(text: str, group: str) -> re.Pattern[str]:
+    """Compile a profile's log pattern; ConfigError when it does not compile or lacks its group."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"`device_manager.log_patterns.{group}` is not a regular expression: {error}") from error
+    if group not in pattern.groupindex:
+        raise ConfigError(f"`device_manager.log_patterns.{group}` has no group (?P<{group}>…)")
+    return pattern
 
 
 def describe_platform(dm: DeviceManager) -> str:

@@ -14,8 +14,8 @@ import msgspec
 from roboticks_tasks import state
 from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, ConfigError, RoboticksError, Verdict
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
-from roboticks_tasks.lifecycle import junit
-from roboticks_tasks.lifecycle.verdict import judge, step_result
+from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.lifecycle.support.verdict import judge, step_result
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,10 @@ from roboticks_tasks.errors import NoVerdictError
 
 SHELL_OPERATORS = frozenset("&|;<>")
 """A word of nothing but these is an operator: `&&`, `>`, `2>&1`."""
+
+
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+"""What a shell takes for the value of a variable, before the program's name."""
 
 
 class Program(NamedTuple):
@@ -27,9 +32,9 @@ class Program(NamedTuple):
 def parse_command(command: str, *, args: Sequence[str], junit: Path) -> Program:
     """Return how to start `command` with `args` appended, so that it leaves a JUnit file.
 
-    `pytest` means the pytest of this very interpreter; a command with shell operators goes to a shell; anything else
-    runs as it is and is told through PYTEST_ADDOPTS. A `--junitxml` of the user's own is respected. Raises
-    NoVerdictError for a command that does not parse, and when pytest is not installed.
+    `pytest` means the pytest of this very interpreter; a command with shell operators or leading assignments goes to
+    a shell; anything else runs as it is and is told through PYTEST_ADDOPTS. A `--junitxml` of the user's own is
+    respected. Raises NoVerdictError for a command that does not parse, and when pytest is not installed.
     """
     try:
         lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
@@ -44,7 +49,7 @@ def parse_command(command: str, *, args: Sequence[str], junit: Path) -> Program:
     if not words:
         raise NoVerdictError("the test command is empty", remedy="set `tests.command` or ROBOTICKS_TEST_COMMAND")
     options = {"PYTEST_ADDOPTS": shlex.join([f"--junitxml={junit}"])}
-    if any(word and SHELL_OPERATORS.issuperset(word) for word in words):
+    if ASSIGNMENT.match(words[0]) or any(word and SHELL_OPERATORS.issuperset(word) for word in words):
         text = f"{command} {shlex.join(args)}".rstrip()
         return Program(["sh", "-c", text], options, junit, is_pytest=False)
     words = [*shlex.split(command), *args]

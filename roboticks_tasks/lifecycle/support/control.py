@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from roboticks_tasks.errors import TargetError
-from roboticks_tasks.lifecycle.places import fill
+from roboticks_tasks.lifecycle.support.places import fill
 from roboticks_tasks.models import DeviceManager
 from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets.batch import run_all
