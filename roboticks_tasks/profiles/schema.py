@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import msgspec
@@ -17,4 +18,13 @@ def profile_schema() -> str:
     properties = schema["$defs"]["Profile"]["properties"]
     del properties["name"]  # the file's own name is the profile's name
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Roboticks profile", **schema}
-    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+    return json.dumps(_tidy(schema), indent=2, sort_keys=True) + "\n"
+
+
+def _tidy(value: object) -> object:
+    """Return the schema with the indentation of docstrings removed, which not every Python has removed already."""
+    if isinstance(value, dict):
+        return {key: _tidy(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_tidy(each) for each in value]
+    return inspect.cleandoc(value) if isinstance(value, str) else value

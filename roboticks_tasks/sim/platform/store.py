@@ -73,12 +73,16 @@ def connect(path: Path) -> sqlite3.Connection:
         )
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if found == 0:
-        # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
-        transaction(connection, create)
-    connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if found == 0:
+            # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
+            transaction(connection, create)
+        connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -127,6 +131,8 @@ class Store:
     async def close(self) -> None:
         """Let the writing under way end, and close the file."""
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._read_thread, self._reader.close)
+        # Last, because the last connection to close empties the write-ahead log into the file.
         await loop.run_in_executor(self._write_thread, self._writer.close)
         self._write_thread.shutdown(wait=False)
         self._read_thread.shutdown(wait=False, cancel_futures=True)
