@@ -33,6 +33,22 @@ class Deadline:
         return self.remaining == 0.0
 
 
+class Pace:
+    """Something that is due now, and then every `seconds` at most."""
+
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock()
+
+    def is_due(self) -> bool:
+        """Tell whether it is time, and count from now on when it is."""
+        if self._clock() < self._next:
+            return False
+        self._next = self._clock() + self._seconds
+        return True
+
+
 def first(
     probe: Callable[[], T | None],
     *,

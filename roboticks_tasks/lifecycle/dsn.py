@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from roboticks_tasks.errors import RegistrationError, TargetError
-from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, compile_pattern
+from roboticks_tasks.errors import BackendError, RegistrationError, TargetError
+from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, check_platform, compile_pattern
 from roboticks_tasks.models import DeviceManager, Dsn
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
@@ -34,12 +34,13 @@ def await_dsn(
         def probe() -> Dsn | None:
             sighting = watcher.look(min(PATIENCE, deadline.remaining))
             _give_up_early(sighting, watcher)
+            check_platform(dm.backend)
             return _dsn(sighting, pattern)
 
         try:
             dsn = first(probe, deadline=deadline)
-        except TargetError as error:
-            raise RegistrationError(f"the wait for the DSN was broken off: {error}") from error
+        except (TargetError, BackendError) as error:
+            raise RegistrationError(f"no DSN: {error}", verdict=error.verdict) from error
         if dsn is None:
             raise RegistrationError(
                 f"no DSN within {deadline.seconds:g} s: {watcher.describe()}",

@@ -8,11 +8,14 @@ from roboticks_tasks.backend import Client, open_client
 from roboticks_tasks.backend.client import START_SESSION
 from roboticks_tasks.errors import BackendError, SessionError, TargetError
 from roboticks_tasks.lifecycle.support.control import control
-from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, compile_pattern
+from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, check_platform, compile_pattern
 from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.waiting import Deadline, first
+from roboticks_tasks.waiting import Deadline, Pace, first
+
+REGISTRY_INTERVAL = 1.0
+"""Seconds between two questions to a platform that is not ours alone."""
 
 
 def await_session(
@@ -41,13 +44,15 @@ def await_session(
             if session is not None:
                 return session
             _request(profile, dm, dsn, deadline=deadline, target=shell, client=platform)
+            registry = Pace(0.0 if backend.kind == "local" else REGISTRY_INTERVAL)
 
             def probe() -> Session | None:
                 sighting = watcher.look(min(PATIENCE, deadline.remaining))
-                found = _seen(sighting, pattern, dsn) or _registered(platform, dsn)
+                found = _seen(sighting, pattern, dsn)
                 if found is None and not sighting.alive:
                     raise SessionError(f"the device manager ended before it had a session: {watcher.describe()}")
-                return found
+                check_platform(backend)
+                return found or (_registered(platform, dsn) if registry.is_due() else None)
 
             session = first(probe, deadline=deadline)
             if session is None:

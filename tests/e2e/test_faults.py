@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import resource
+import signal
 import socket
 import stat
 import subprocess
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bench import Bench
+from tests.e2e.bench import Bench, wait_until
 from tests.parts import require
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +78,18 @@ def test_a_device_manager_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     assert done.code == 0, done.err
     details = {part["name"]: part["detail"] for part in bench.result()["teardown"]["parts"]}
     assert details["device manager"].startswith("killed")
+
+
+def test_a_local_platform_that_dies_ends_the_wait_at_once(bench: Bench) -> None:
+    run = bench.popen("hil-test", variables={"ROBOTICKS_SIM_FAULT": "never-registers"})
+    platform = bench.folder / ".roboticks" / "platform" / "platform.json"
+    log = bench.folder / ".roboticks" / "device" / "log" / "device-manager.log"
+    wait_until(lambda: log.exists() and "never-registers" in log.read_text(), what="the device manager is up")
+    os.kill(json.loads(platform.read_text())["pid"], signal.SIGKILL)
+    run.communicate(timeout=15)  # half of what it would wait for the DSN
+    assert run.returncode == 12
+    assert bench.result()["verdict"] == "backend-error"
+    assert "the local platform (pid " in bench.result()["reason"]
 
 
 HELLO = "pytest --pyargs roboticks_tasks.sim.hello_world.hil"

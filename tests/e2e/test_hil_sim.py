@@ -136,6 +136,14 @@ def test_a_failed_step_is_remembered_until_teardown_gives_the_verdict(bench: Ben
     assert (bench.result()["exit_code"], bench.result()["verdict"]) == (11, "bench-error")
 
 
+def test_a_session_can_be_asked_for_through_the_platform(bench: Bench) -> None:
+    text = (ROOT / "hardware_profiles" / "sim.toml").read_text()
+    assert 'request = "control"' in text
+    bench.profile("sim", text.replace('request = "control"', 'request = "platform"'))
+    done = bench.run("hil-test", "--", "-k", "session")
+    assert done.code == 0, done.err
+
+
 def test_a_second_deploy_starts_what_has_changed_afresh(bench: Bench) -> None:
     source = source_folder("package:roboticks_tasks.sim/hello_world/deployment")
     shutil.copytree(source, bench.folder / "mine", ignore=shutil.ignore_patterns("__pycache__"))

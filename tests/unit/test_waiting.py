@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from roboticks_tasks.errors import Cancelled, TargetError
-from roboticks_tasks.waiting import Deadline, first
+from roboticks_tasks.waiting import Deadline, Pace, first
 
 
 class Clock:
@@ -86,3 +86,14 @@ def test_what_the_probe_raises_passes_through_at_once(clock: Clock, error: BaseE
         first(probe, deadline=Deadline(10, clock=clock), interval=1, sleep=clock.sleep)
     assert raised.value is error
     assert clock.slept == []
+
+
+def test_a_pace_is_due_at_once_and_then_after_its_time() -> None:
+    now = [10.0]
+    pace = Pace(1.0, clock=lambda: now[0])
+    assert pace.is_due()
+    assert not pace.is_due()
+    now[0] += 0.99
+    assert not pace.is_due()
+    now[0] += 0.02
+    assert pace.is_due()

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from roboticks_tasks import processes
 from roboticks_tasks.backend import open_client
 from roboticks_tasks.errors import BackendError, ConfigError, Verdict
-from roboticks_tasks.models import Composition, DeviceManager
+from roboticks_tasks.models import BackendRef, Composition, DeviceManager
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.detached import Detached
 from roboticks_tasks.targets.watch import watch
@@ -19,8 +20,11 @@ from roboticks_tasks.targets.watch import watch
 device_log = logging.getLogger("roboticks_tasks.device")
 """Every line that a device manager logged while somebody waited for it."""
 
-PATIENCE = 0.5
-"""Seconds that one look may block; a change ends it at once."""
+PATIENCE = 0.1
+"""Seconds that one look may block; a change ends it at once, and what cannot be watched is asked in between."""
+
+LONGEST_LINE = 65_536
+"""Bytes after which a line of a log counts as one, end or no end: a device may send none at all."""
 
 
 BLAME = {
@@ -102,6 +106,8 @@ class Watcher:
 
     def _split(self, log: bytes, *, echo: bool) -> list[str]:
         *whole, self._partial = (self._partial + log).split(b"\n")
+        if len(self._partial) > LONGEST_LINE:
+            whole, self._partial = [*whole, self._partial], b""
         lines = [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
         for line in lines:
             self.tail.append(line)
@@ -137,6 +143,14 @@ def compile_pattern(text: str, group: str) -> re.Pattern[str]:
     if group not in pattern.groupindex:
         raise ConfigError(f"`device_manager.log_patterns.{group}` has no group (?P<{group}>…)")
     return pattern
+
+
+def check_platform(backend: BackendRef) -> None:
+    """Raise BackendError when the local platform has ended: no device will hear from it any more."""
+    if backend.pid is not None and not processes.is_alive(backend.pid, backend.start_time or 0):
+        raise BackendError(
+            f"the local platform (pid {backend.pid}) has ended", remedy=f"see {backend.directory}/platform.log"
+        )
 
 
 def describe_platform(dm: DeviceManager) -> str:

@@ -1,0 +1,161 @@
+"""The seven functions called alone, as from a script, on a device manager of which only the log is known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import roboticks_tasks as rt
+from roboticks_tasks.errors import ConfigError, LaunchError, RegistrationError, SessionError
+from roboticks_tasks.models import BackendRef, Binary, DeviceManager, Dsn, Session
+from roboticks_tasks.profiles import Profile
+from roboticks_tasks.targets.detached import Detached, is_alive
+from roboticks_tasks.targets.local import LocalTarget
+
+SESSION = "5d683a20-382e-4309-bdbb-3d531f42d2ad"
+NOWHERE = BackendRef(url="http://127.0.0.1:9")
+
+
+class Robot:
+    """A machine with a device manager that is a shell script, and the values that the functions take."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.artifacts = folder / "run"
+        self.artifacts.mkdir()
+        document = {
+            "name": "robot",
+            "device_manager": {"root": str(self.root)},
+            "session": {"request": "none"},
+            "timeouts": {"launch": 0.1, "dsn": 0.5, "session": 0.5},
+        }
+        self.profile = msgspec.convert(document, Profile)
+
+    def install(self, *lines: str) -> Binary:
+        path = self.root / "install" / "bin" / "device-manager"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        path.chmod(0o755)
+        return rt.ensure_binary(self.profile)
+
+    def launch(self, *lines: str) -> DeviceManager:
+        return rt.launch_dm(self.profile, self.install(*lines), NOWHERE, artifacts=self.artifacts)
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    one = Robot(tmp_path)
+    yield one
+    rt.teardown(one.profile, artifacts=one.artifacts)
+
+
+def test_dsn_and_session_come_from_the_log_where_there_is_no_state_file(robot: Robot) -> None:
+    dm = robot.launch("echo 'Registered with DSN: WR-001'", f"echo 'Session created: {SESSION}'", "exec sleep 60")
+    dsn = rt.await_dsn(robot.profile, dm)
+    assert dsn == Dsn(value="WR-001", source="log")
+    session = rt.await_session(robot.profile, dm, dsn, NOWHERE)
+    assert session == Session(id=SESSION, dsn="WR-001", source="log")
+
+
+def test_the_patterns_of_the_profile_find_what_another_log_says(robot: Robot) -> None:
+    patterns = msgspec.structs.replace(robot.profile.device_manager.log_patterns, dsn=r"serial=(?P<dsn>\w+)")
+    manager = msgspec.structs.replace(robot.profile.device_manager, log_patterns=patterns)
+    dm = robot.launch("echo 'up: serial=A7'", "exec sleep 60")
+    profile = msgspec.structs.replace(robot.profile, device_manager=manager)
+    assert rt.await_dsn(profile, dm).value == "A7"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"), [("(", "is not a regular expression"), ("serial=(.*)", r"has no group \(\?P<dsn>…\)")]
+)
+def test_a_pattern_that_cannot_work_is_named(robot: Robot, pattern: str, reason: str) -> None:
+    patterns = msgspec.structs.replace(robot.profile.device_manager.log_patterns, dsn=pattern)
+    manager = msgspec.structs.replace(robot.profile.device_manager, log_patterns=patterns)
+    profile = msgspec.structs.replace(robot.profile, device_manager=manager)
+    dm = robot.launch("exec sleep 60")
+    with pytest.raises(ConfigError, match=rf"`device_manager\.log_patterns\.dsn` {reason}"):
+        rt.await_dsn(profile, dm)
+
+
+def test_no_dsn_in_time_says_what_was_last_seen_on_every_side(robot: Robot) -> None:
+    dm = robot.launch("echo booting", "exec sleep 60")
+    with pytest.raises(RegistrationError) as failed:
+        rt.await_dsn(robot.profile, dm)
+    message = str(failed.value)
+    assert "no DSN within 0.5 s" in message
+    assert f"(pid {dm.pid}) is running" in message
+    assert "no state written" in message
+    assert "last log line: 'booting'" in message
+    assert "was not asked" in message
+
+
+def test_no_session_in_time_says_so(robot: Robot) -> None:
+    dm = robot.launch("echo 'Registered with DSN: WR-001'", "exec sleep 60")
+    with pytest.raises(SessionError, match=r"no session within 0\.5 s: the device manager \(pid \d+\) is running"):
+        rt.await_session(robot.profile, dm, Dsn(value="WR-001", source="log"), NOWHERE)
+
+
+def test_a_device_manager_that_dies_is_not_waited_for(robot: Robot) -> None:
+    profile = msgspec.structs.replace(robot.profile, timeouts=msgspec.structs.replace(robot.profile.timeouts, dsn=60))
+    robot.root.mkdir()
+    os.mkfifo(robot.root / "go")
+    dm = robot.launch('read line <"$ROBOTICKS_ROOT/go"', "echo 'out of memory'")
+    (robot.root / "go").write_text("die\n")
+    with pytest.raises(RegistrationError, match=r"waiting for the DSN is in vain: .* has ended"):
+        rt.await_dsn(profile, dm)
+
+
+def test_a_device_manager_that_cannot_start_leaves_its_log_and_nothing_else(robot: Robot) -> None:
+    with pytest.raises(LaunchError, match="its last words: 'no camera'"):
+        robot.launch("echo 'no camera'", "exit 9")
+    assert (robot.artifacts / "device-manager.log").read_text() == "no camera\n"
+
+
+def test_launching_again_stops_the_one_that_was_left(robot: Robot) -> None:
+    first = robot.launch("exec sleep 60")
+    second = robot.launch("exec sleep 60")
+    target = LocalTarget()
+    assert not is_alive(target, Detached(first.pid, first.identity))
+    assert is_alive(target, Detached(second.pid, second.identity))
+
+
+def test_teardown_finds_by_itself_what_runs_and_is_idempotent(robot: Robot) -> None:
+    dm = robot.launch("echo hello", "exec sleep 60")
+    first = {part.name: part.detail for part in rt.teardown(robot.profile, artifacts=robot.artifacts).parts}
+    assert first["device manager"] == f"stopped (pid {dm.pid})"
+    assert (robot.artifacts / "device-manager.log").read_text() == "hello\n"
+    second = {part.name: part.detail for part in rt.teardown(robot.profile, artifacts=robot.artifacts).parts}
+    assert second["device manager"] == "none was running"
+
+
+def test_a_part_of_teardown_that_fails_keeps_the_others_from_nothing(robot: Robot, tmp_path: Path) -> None:
+    dm = robot.launch("exec sleep 60")
+    report = rt.teardown(robot.profile, artifacts=tmp_path / "gone", dm=dm)
+    assert {part.name: part.ok for part in report.parts} == {"session": True, "device manager": True, "log": False}
+    assert not report.ok
+    assert not is_alive(LocalTarget(), Detached(dm.pid, dm.identity))
+
+
+def test_deploy_without_a_folder_is_a_warning(robot: Robot, caplog: pytest.LogCaptureFixture) -> None:
+    dm = robot.launch("exec sleep 60")
+    deployment = rt.deploy(robot.profile, dm, Session(id=SESSION, dsn="WR-001", source="log"))
+    assert deployment.compositions == ()
+    assert "Deployment path does not exist" in caplog.text
+
+
+def test_the_environment_of_the_device_manager_is_the_documented_one(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBOTICKS_PROJECT_SECRET", "hush")
+    robot.launch("env | sort", "exec sleep 60")
+    rt.teardown(robot.profile, artifacts=robot.artifacts)
+    told = dict(line.split("=", 1) for line in (robot.artifacts / "device-manager.log").read_text().splitlines())
+    assert told["TEST_DEVICE"] == "true"
+    assert told["ROBOTICKS_ROOT"] == str(robot.root)
+    assert told["ROBOTICKS_API_URL"] == NOWHERE.url
+    assert told["ROBOTICKS_PROJECT_SECRET"] == "hush"
+    assert told["ROBOTICKS_COMPOSITION_MODE"] == "prod"
