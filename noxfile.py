@@ -6,6 +6,7 @@ No hardware session runs by default. This file imports nothing of the package: n
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import nox
@@ -25,7 +26,10 @@ PATIENCE = 20
 def install(session: nox.Session, extra: str) -> None:
     """Install the project with an extra, unless this very pyproject.toml has been installed here before."""
     wanted = hashlib.sha256(Path("pyproject.toml").read_bytes()).hexdigest() + extra
-    stamp = Path(session.virtualenv.location) / "installed.stamp"
+    location = getattr(session.virtualenv, "location", None)
+    if location is None:  # --no-venv: the user has installed what he wants
+        return
+    stamp = Path(location) / "installed.stamp"
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     # uv writes no bytecode of its own accord, and every later start would pay for that.
@@ -42,6 +46,7 @@ def run_task(session: nox.Session, *words: str) -> None:
         "roboticks_tasks",
         *words,
         *session.posargs,
+        env={"ROBOTICKS_END_WITH": str(os.getpid())},  # a SIGTERM ends nox at once; the run has to tear down then
         interrupt_timeout=PATIENCE,
         terminate_timeout=PATIENCE,
     )

@@ -1,15 +1,17 @@
-"""The command line: arguments become calls, errors become exit codes. The only module that exits."""
+"""The command line: arguments become calls, errors become exit codes."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from roboticks_tasks import __version__
-from roboticks_tasks.errors import EXIT_BUG, Cancelled, RoboticksError
+from roboticks_tasks.errors import EXIT_BUG, Cancelled, ConfigError, RoboticksError
 
 EPILOG = """\
 exit codes: 0 passed; 1 tests failed; 2 usage, profile or run state; 10-16 the step that failed (ensure-binary,
@@ -27,6 +29,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 def run(words: Sequence[str]) -> int:
     """Run the command line `words` and return the exit code; an error of the user's is one sentence on stderr."""
+    _repair_streams()
     words, rest = _split(words)
     options = parser().parse_args(words)
     options.rest = rest
@@ -43,12 +46,24 @@ def run(words: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # the machine's, the working directory has been removed say
+        print(f"roboticks-tasks: {error}", file=sys.stderr)
+        return ConfigError.exit_code
     except Exception:
         import traceback
 
         traceback.print_exc()
         print("roboticks-tasks: this is a bug, please report it with the lines above", file=sys.stderr)
         return EXIT_BUG
+
+
+def _repair_streams() -> None:
+    """Let output go nowhere where a stream was closed, and let no character be a reason to fail."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - likewise
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +81,10 @@ def parser() -> argparse.ArgumentParser:
     _add_artifacts(whole, "folder for this run (default: a new one in test-output)")
     _add_overrides(whole)
     for name in STEPS:
-        step = _add(commands, name, _step, f"run only {name.replace('-', '_')}, on the run folder of the steps before")
+        command = _teardown if name == "teardown" else _step
+        step = _add(
+            commands, name, command, f"run only {name.replace('-', '_')}, on the run folder of the steps before"
+        )
         step.set_defaults(step=name)
         _add_artifacts(step, "the run's folder (default: the profile's latest in test-output)")
         _add_overrides(step)
@@ -93,7 +111,15 @@ def _add(
 
 
 def _add_artifacts(sub: argparse.ArgumentParser, text: str) -> None:
-    sub.add_argument("--artifacts", type=Path, metavar="DIR", help=text)
+    sub.add_argument("--artifacts", type=_folder, metavar="DIR", help=text)
+
+
+def _folder(word: str) -> Path:
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8") from error
+    return Path(word)
 
 
 def _add_overrides(sub: argparse.ArgumentParser) -> None:
@@ -128,6 +154,12 @@ def _step(options: argparse.Namespace) -> int:
     from roboticks_tasks.commands import run_step
 
     return run_step(options)
+
+
+def _teardown(options: argparse.Namespace) -> int:
+    from roboticks_tasks.commands import run_teardown
+
+    return run_teardown(options)
 
 
 def _status(options: argparse.Namespace) -> int:

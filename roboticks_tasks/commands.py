@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.run import OUTPUT, need
 from roboticks_tasks.lifecycle.support.record import Record
+from roboticks_tasks.models import TeardownReport
 from roboticks_tasks.profiles import Profile, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
 from roboticks_tasks.reporting.summary import summarise
@@ -44,25 +46,54 @@ def hil_test(options: argparse.Namespace) -> int:
 def run_step(options: argparse.Namespace) -> int:
     """Run one step on the run folder of the steps before; ensure-binary begins a new run."""
     profile = _load(options)
-    artifacts, is_new = _choose_folder(options, profile)
-    with signals.handled(), lease(profile, run=str(artifacts)), _watched(profile, artifacts) as sink:
-        record = (Record.begin if is_new else Record.resume)(profile, artifacts, sink=sink)
-        return STEPS[options.step](profile, record, artifacts, options)
-
-
-def _choose_folder(options: argparse.Namespace, profile: Profile) -> tuple[Path, bool]:
-    """Return the run's folder, and whether the run is to begin in it."""
     if options.step == "ensure-binary":
-        return options.artifacts or state.fresh_folder(OUTPUT, profile.name), True
-    if options.artifacts is not None:
-        return options.artifacts, False
+        artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
+        open_record = Record.begin
+    else:
+        artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
+        profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+        open_record = Record.resume
+    with signals.handled() as interruption, lease(profile, run=artifacts), _watched(profile, artifacts) as sink:
+        record = open_record(profile, artifacts, sink=sink)
+        with interruption.raising():
+            return STEPS[options.step](profile, record, artifacts, options)
+
+
+def run_teardown(options: argparse.Namespace) -> int:
+    """Tear down a run, or whatever is left where no run is known: CI calls this whatever happened before."""
+    profile = _load(options)
     try:
-        return state.latest_folder(OUTPUT, profile.name), False
-    except ConfigError:
-        # A clean-up after nothing is no error: CI calls it whatever happened before.
-        if options.step != "teardown":
-            raise
-        return state.fresh_folder(OUTPUT, profile.name), True
+        artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
+        profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+    except state.NoRunError:
+        artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
+        with signals.handled(), lease(profile, run=artifacts):
+            return _tell_teardown(lifecycle.teardown(profile, artifacts=artifacts))
+    with signals.handled(), lease(profile, run=artifacts), _watched(profile, artifacts) as sink:
+        record = Record.resume(profile, artifacts, sink=sink)
+        run = record.run
+        report = record.step(
+            lifecycle.teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
+        )
+        code = _tell_teardown(report)
+        if _has_verdict(record.run):
+            result = record.finish()
+            if result.verdict != Verdict.PASSED:
+                pipeline.print_dm_logs(artifacts)
+            say(summarise(result, artifacts))
+    return code
+
+
+def _tell_teardown(report: TeardownReport) -> int:
+    for part in report.parts:
+        say(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
+    return EXIT_PASSED if report.ok else EXIT_TEARDOWN_INCOMPLETE
+
+
+def _has_verdict(run: state.RunState) -> bool:
+    """Tell whether there is anything to judge: a deployment that was only looked at is neither passed nor failed."""
+    failed = any(step.outcome != "ok" for step in run.steps)
+    return run.tests is not None or run.signal is not None or failed
 
 
 def _ensure_binary(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
@@ -108,20 +139,6 @@ def _pytest_session(profile: Profile, record: Record, artifacts: Path, options: 
     return EXIT_PASSED if result.ok else EXIT_TESTS_FAILED
 
 
-def _teardown(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
-    run = record.run
-    report = record.step(
-        lifecycle.teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
-    )
-    for part in report.parts:
-        say(f"{part.name:15} {'ok' if part.ok else 'FAILED'}  {part.detail}")
-    result = record.finish()
-    if result.verdict != Verdict.PASSED:
-        pipeline.print_dm_logs(artifacts)
-    say(summarise(result, artifacts))
-    return EXIT_PASSED if report.ok else EXIT_TEARDOWN_INCOMPLETE
-
-
 STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
     "ensure-binary": _ensure_binary,
     "launch-dm": _launch_dm,
@@ -129,7 +146,6 @@ STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
     "await-session": _await_session,
     "deploy": _deploy,
     "pytest-session": _pytest_session,
-    "teardown": _teardown,
 }
 
 
@@ -179,6 +195,7 @@ def show_profiles(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Profile:
+    signals.end_with_parent(os.environ)
     overrides = {key: value for key, value in vars(options).items() if "." in key or key == "backend"}
     return load_profile(options.profile, overrides=overrides, timeout_multiplier=options.timeout_multiplier)
 

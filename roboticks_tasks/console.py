@@ -38,6 +38,15 @@ class Formatter(logging.Formatter):
         return printable(super().format(record), keep="\n\t")
 
 
+class LogFile(logging.FileHandler):
+    """test-run.log; where it cannot be opened the run goes on without it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, if the disk takes it."""
+        with suppress(OSError):
+            super().emit(record)
+
+
 class LiveLine(logging.Handler):
     """The last line of a terminal: step, elapsed, deadline, what the device said last. Other lines scroll above it."""
 
@@ -129,7 +138,7 @@ def shown(log_file: Path | None = None, *, stream: TextIO | None = None) -> Iter
     screen: logging.Handler = live or logging.StreamHandler(stream)
     handlers = [screen]
     if log_file is not None:
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="replace", delay=True))
+        handlers.append(LogFile(log_file, encoding="utf-8", errors="replace", delay=True))
     logging.raiseExceptions = False  # a full disk must not print a traceback per line
     log.setLevel(logging.INFO)
     for handler in handlers:

@@ -103,9 +103,7 @@ class BoardInUseError(RoboticksError):
 
 
 class TargetError(RoboticksError):
-    """A command could not be run on the target; the step that it broke wraps it."""
-
-    exit_code = 70
+    """A command could not be run on the target; the step that it broke wraps it and gives the exit code."""
 
 
 class Cancelled(KeyboardInterrupt):
@@ -126,3 +124,4 @@ EXIT_TESTS_FAILED = 1
 EXIT_TEARDOWN_INCOMPLETE = 17
 EXIT_REPORT_NOT_WRITTEN = 18
 EXIT_BUG = 70
+EXIT_KILLED = 137

@@ -40,7 +40,6 @@ class StepFinished(Event, frozen=True, tag="step-finished"):
     name: str
     outcome: str
     duration: float
-    detail: str = ""
     error: str | None = None
 
 

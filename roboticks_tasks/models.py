@@ -17,7 +17,6 @@ class Binary(Value, frozen=True, kw_only=True):
     path: str
     sha256: str | None = None
     architecture: str | None = None
-    version: str | None = None
 
 
 class BackendRef(Value, frozen=True, kw_only=True):
@@ -34,7 +33,6 @@ class BackendRef(Value, frozen=True, kw_only=True):
     directory: str | None = None
     pid: int | None = None
     start_time: int | None = None
-    started_here: bool = False
     secret_file: str | None = None
     api_key_file: str | None = None
 
@@ -104,8 +102,8 @@ class PytestResult(Value, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Tell whether nothing failed."""
-        return self.exit_code == 0
+        """Tell whether nothing failed: neither the command, nor a test whose failure a pipe has swallowed."""
+        return self.exit_code == 0 and self.failed + self.errors == 0
 
 
 class TeardownPart(Value, frozen=True, kw_only=True):

@@ -27,8 +27,8 @@ def is_alive(pid: int, started: int) -> bool:
     return start_time(pid) == started
 
 
-def stop(pid: int, started: int, *, grace: float = 2.0) -> bool:
-    """Ask the process to end, kill it after `grace` seconds; return whether it is gone."""
+def stop(pid: int, started: int, *, grace: float = 2.0, ask: signal.Signals = signal.SIGTERM) -> bool:
+    """Ask the process to end by the signal `ask`, kill it after `grace` seconds; return whether it is gone."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -37,7 +37,7 @@ def stop(pid: int, started: int, *, grace: float = 2.0) -> bool:
         # The handle is taken before the comparison: from here on it names this process and no later one.
         if not is_alive(pid, started):
             return True
-        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+        for number, patience in ((ask, grace), (signal.SIGKILL, 1.0)):
             signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], patience)[0]:
                 with suppress(ChildProcessError):  # a child of ours would stay a zombie until we end

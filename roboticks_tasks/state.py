@@ -25,19 +25,32 @@ from roboticks_tasks.models import (
     TeardownReport,
     Value,
 )
+from roboticks_tasks.profiles import Profile
 
 STATE_FILE = "run.json"
 STALE_FILES = (STATE_FILE, "device-manager.log", "pytest.log", "result.json", "results.xml")
 """What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
 
 
+class NoRunError(ConfigError):
+    """There is no run where one was looked for."""
+
+
 class RunState(Value, frozen=True, kw_only=True):
-    """How the steps have ended, in order, and the values of those that succeeded; what is None has not run."""
+    """How the steps have ended, in order, and the values of those that succeeded; what is None has not run.
+
+    `root` and `platform_directory` are absolute: a later step may run in another working directory. `running` is the
+    step that has begun and not ended: when its process is gone, it was killed. `signal` ended the run.
+    """
 
     version: int = 1
     run_id: str
     profile: str
     started_at: str
+    root: str | None = None
+    platform_directory: str | None = None
+    running: str | None = None
+    signal: int | None = None
     steps: tuple[StepResult, ...] = ()
     binary: Binary | None = None
     backend: BackendRef | None = None
@@ -67,14 +80,14 @@ def latest_folder(base: Path, profile: str) -> Path:
     """Return the folder of the profile's latest run under `base`; ConfigError when there is none."""
     link = base / f"{profile}-latest"
     if not link.exists():
-        raise ConfigError(
+        raise NoRunError(
             f"no run of profile {profile!r} in {base}",
             remedy="start with `ensure-binary`, or name a run folder with --artifacts",
         )
     return link.resolve()
 
 
-def create(artifacts: Path, profile: str) -> RunState:
+def create(artifacts: Path, profile: Profile) -> RunState:
     """Begin a run in `artifacts`; what an earlier run left there goes first, so that it cannot be taken for news."""
     _make(artifacts)
     try:
@@ -84,7 +97,13 @@ def create(artifacts: Path, profile: str) -> RunState:
         raise _not_writable(artifacts, error) from error
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-    state = RunState(run_id=run_id, profile=profile, started_at=now.isoformat(timespec="milliseconds"))
+    state = RunState(
+        run_id=run_id,
+        profile=profile.name,
+        started_at=now.isoformat(timespec="milliseconds"),
+        root=profile.device_manager.root,
+        platform_directory=profile.local_platform.directory,
+    )
     save(artifacts, state)
     return state
 
@@ -95,7 +114,7 @@ def load(artifacts: Path, profile: str | None = None) -> RunState:
     try:
         state = msgspec.json.decode(path.read_bytes(), type=RunState)
     except OSError as error:
-        raise ConfigError(
+        raise NoRunError(
             f"{artifacts} is not a run folder: {STATE_FILE}: {error.strerror}", remedy="start with `ensure-binary`"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -108,6 +127,17 @@ def load(artifacts: Path, profile: str | None = None) -> RunState:
     return state
 
 
+def as_in_run(profile: Profile, run: RunState) -> Profile:
+    """Return the profile with the folders of the run: relative ones meant the working directory that it began in."""
+    replace = msgspec.structs.replace
+    manager, platform = profile.device_manager, profile.local_platform
+    if run.root is not None:
+        manager = replace(manager, root=run.root)
+    if run.platform_directory is not None:
+        platform = replace(platform, directory=run.platform_directory)
+    return replace(profile, device_manager=manager, local_platform=platform)
+
+
 def save(artifacts: Path, state: RunState) -> None:
     """Write the state, atomically."""
     write_atomically(artifacts / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
@@ -116,7 +146,7 @@ def save(artifacts: Path, state: RunState) -> None:
 def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
     """Return the state with a step that ended, and its value; a repeated step replaces what it left before."""
     steps = (*(each for each in state.steps if each.name != step.name), step)
-    return msgspec.structs.replace(state, steps=steps, **values)
+    return msgspec.structs.replace(state, steps=steps, running=None, **values)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 TIMEOUT = (3.05, 10.0)
 """Seconds to connect and to wait for an answer; requests itself has no limit."""
 
+QUICK = (1.0, 1.0)
+"""The same, for those who have a deadline of their own and ask again."""
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
-START_SESSION, STOP_SESSION = 3, 4
-"""Command types for session control. The numbers are documented; which is which is an inference from their order."""
+START_SESSION = 3
+"""The command type; 3 and 4 are documented for session control, that 3 starts is an inference from their order."""
 
 
 class Client:
     """One connection to the platform; every method returns decoded JSON or raises BackendError."""
 
-    def __init__(self, backend: BackendRef) -> None:
+    def __init__(self, backend: BackendRef, *, quick: bool = False) -> None:
+        """Prepare for `backend`; `quick` waits for a second at most and repeats nothing."""
         self._backend = backend
+        self._quick = quick
         self._headers = api_headers(backend)
         self._connection: requests.Session | None = None
         self._project = f"/api/v1/organizations/{backend.organization}/projects/{backend.project}"
@@ -89,7 +94,7 @@ class Client:
 
         url = self._backend.url.rstrip("/") + path
         try:
-            response = self._connect().request(method, url, timeout=TIMEOUT, **options)
+            response = self._connect().request(method, url, timeout=QUICK if self._quick else TIMEOUT, **options)
         except requests.RequestException as error:
             raise BackendError(
                 f"the platform at {self._backend.url} cannot be reached ({type(error).__name__})",
@@ -117,7 +122,7 @@ class Client:
             # A read that broke is repeated; a write is not, because it may have arrived.
             # After the last attempt the answer itself comes back: it says more than that the attempts are used up.
             retry = Retry(
-                total=3,
+                total=0 if self._quick else 3,
                 backoff_factor=0.2,
                 status_forcelist=(502, 503, 504),
                 allowed_methods={"GET"},
@@ -144,12 +149,12 @@ class Client:
 
 
 @contextmanager
-def open_client(backend: BackendRef, client: Client | None = None) -> Iterator[Client]:
-    """Lend `client`, or make one for the block and close it afterwards."""
+def open_client(backend: BackendRef, client: Client | None = None, *, quick: bool = False) -> Iterator[Client]:
+    """Lend `client`, or make one for the block and close it afterwards; `quick` as for Client."""
     if client is not None:
         yield client
         return
-    own = Client(backend)
+    own = Client(backend, quick=quick)
     try:
         yield own
     finally:

@@ -11,7 +11,7 @@ from roboticks_tasks.models import BackendRef
 
 
 def project_secret(backend: BackendRef, environ: Mapping[str, str] | None = None) -> str:
-    """Return the project secret: `ROBOTICKS_PROJECT_SECRET`, else the local platform's own, else an empty string."""
+    """Return the local platform's own project secret, or of a remote one `ROBOTICKS_PROJECT_SECRET`, else nothing."""
     return _read("ROBOTICKS_PROJECT_SECRET", backend.secret_file, environ)
 
 
@@ -22,9 +22,9 @@ def api_headers(backend: BackendRef, environ: Mapping[str, str] | None = None) -
 
 
 def _read(variable: str, file: str | None, environ: Mapping[str, str] | None) -> str:
-    value = (os.environ if environ is None else environ).get(variable, "")
-    if value or file is None:
-        return value
+    """Read the file where there is one: what is exported for the real platform is no business of the local one."""
+    if file is None:
+        return (os.environ if environ is None else environ).get(variable, "")
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except OSError as error:

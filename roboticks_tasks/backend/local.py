@@ -56,7 +56,6 @@ def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
     directory = _prepare(options)
     with users.exclusive(directory):
         address = _running(directory)
-        started_here = address is None
         if address is None:
             address = _start(options, directory)
         pid, started = users.own_process()
@@ -69,7 +68,6 @@ def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
         directory=str(directory),
         pid=address.pid,
         start_time=address.start_time,
-        started_here=started_here,
         secret_file=str(directory / "project-secret"),
         api_key_file=str(directory / "api-key"),
     )

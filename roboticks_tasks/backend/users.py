@@ -33,7 +33,9 @@ def join(directory: Path, run: Path, *, pid: int, started: int) -> None:
     path = _mark(directory, run)
     path.parent.mkdir(exist_ok=True)
     known = _read(path).processes
-    path.write_bytes(msgspec.json.encode(Mark(processes=(*known, (pid, started)))))
+    new = path.with_suffix(".new")
+    new.write_bytes(msgspec.json.encode(Mark(processes=(*known, (pid, started)))))
+    new.replace(path)  # whoever reads it meanwhile must not find half of it
 
 
 def leave(directory: Path, run: Path) -> bool:

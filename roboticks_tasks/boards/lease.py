@@ -4,63 +4,75 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import hashlib
+import logging
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
-from roboticks_tasks.errors import BoardInUseError, ConfigError
+from roboticks_tasks.errors import BoardInUseError
 from roboticks_tasks.profiles import Profile
+
+log = logging.getLogger(__name__)
+
+LOCK = "run/lease"
+"""The lock's place below the device manager's root: where the board is, so that everyone who uses it meets there."""
 
 
 @contextmanager
-def lease(profile: Profile, *, run: str) -> Iterator[None]:
+def lease(profile: Profile, *, run: Path) -> Iterator[None]:
     """Hold the profile's board for the block; BoardInUseError, with the holder's words, when another run has it.
 
-    ConfigError when this user's folder for locks cannot be written.
+    `run` is the run's folder, for those who are refused. Where the lock cannot be written, no device manager can be
+    started either, and the step that tries will say so.
     """
-    board = f"{profile.target.kind}:{profile.device_manager.root}"
-    with _open(f"{hashlib.sha256(board.encode()).hexdigest()[:16]}.lock") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another run that is just starting"
-            raise BoardInUseError(
-                f"the board of profile {profile.name!r} ({board}) is in use by {holder}",
-                remedy="wait for that run to end, or use another board or root",
-            ) from None
-        lock.truncate(0)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        lock.write(f"run {run}, pid {os.getpid()}, {_user()}@{socket.gethostname()}, since {now}\n")
-        lock.flush()
+    board = Path(profile.device_manager.root)
+    lock = _open(board / LOCK)
+    if lock is None:
+        yield
+        return
+    try:
+        _take(lock, profile)
+        _write(lock, _describe(run))
         try:
             yield
         finally:
-            lock.truncate(0)
+            _write(lock, "")
+    finally:
+        os.close(lock)
 
 
-def _open(name: str) -> TextIO:
+def _open(path: Path) -> int | None:
     try:
-        return (_folder() / name).open("a+")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
-            f"the lock of the board cannot be written: {error.filename}: {error.strerror}",
-            remedy="let XDG_RUNTIME_DIR name a folder of yours, or unset it",
-        ) from error
+        log.debug("no lease: %s", error)
+        return None
 
 
-def _folder() -> Path:
-    """Return a folder of this user that all runs on this machine share, whatever their working directory."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base) / "roboticks-tasks" if base else Path(tempfile.gettempdir()) / f"roboticks-tasks-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def _take(lock: int, profile: Profile) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 4096, 0).decode("utf-8", "replace").strip() or "another run that is just starting"
+        raise BoardInUseError(
+            f"the board of profile {profile.name!r} ({profile.device_manager.root}) is in use by {holder}",
+            remedy="wait for that run to end, or use another board or root",
+        ) from None
+
+
+def _describe(run: Path) -> str:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"run {run.absolute()}, pid {os.getpid()}, {_user()}@{socket.gethostname()}, since {now}\n"
+
+
+def _write(lock: int, text: str) -> None:
+    with suppress(OSError):  # the lock itself holds without these words, on a full disk say
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode("utf-8", "backslashreplace"), 0)
 
 
 def _user() -> str:

@@ -21,7 +21,12 @@ def ensure_backend(profile: Profile, *, artifacts: Path) -> BackendRef:
     """
     if profile.backend == "local":
         return ensure_local(profile.local_platform, run=artifacts)
-    url = urlsplit(profile.backend)
+    try:
+        url = urlsplit(profile.backend)
+    except ValueError as error:
+        raise ConfigError(f"backend {profile.backend!r} is not a URL: {error}") from error
+    if url.username or url.password:
+        raise ConfigError("the backend's URL holds a user or a password", remedy="set ROBOTICKS_API_KEY instead")
     if url.scheme == "http" and url.hostname not in LOOPBACK:
         raise ConfigError(f"backend {profile.backend} would send the project secret in clear", remedy="use https://")
     return BackendRef(url=profile.backend.rstrip("/"), organization=profile.organization, project=profile.project)

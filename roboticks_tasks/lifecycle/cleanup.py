@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from roboticks_tasks.backend.local import release_local
 from roboticks_tasks.errors import RoboticksError, TargetError
 from roboticks_tasks.lifecycle.support.control import control
+from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
 from roboticks_tasks.lifecycle.support.places import Places, places
 from roboticks_tasks.lifecycle.support.sightings import Watcher
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
@@ -43,20 +46,22 @@ def teardown(
     it finds: the report says of each part whether it could be confirmed.
     """
     deadline = Deadline(profile.timeouts.teardown)
-    where = places(profile)
+    where = places(profile, dm)
     parts: list[TeardownPart] = []
-
+    _try(parts, "tests", lambda: stop_group(artifacts / TESTS_PID), deadline)
     with open_target(profile, target) as shell:
-        started = _what_was_started(dm, where, shell)
+        named = _read_pid_file(where, shell)
+        # A signal may have come before the value was recorded: then the pid file is all that there is.
+        started = Detached(dm.pid, dm.identity) if dm else named
 
         def stop_session() -> str:
             return _stop_session(profile, dm, session, target=shell, deadline=deadline)
 
         def stop_device_manager() -> str:
-            return _stop_device_manager(started, where, shell, deadline)
+            return _stop_device_manager(started, named, where, target=shell, deadline=deadline)
 
         def collect_log() -> str:
-            return _collect_log(where.log, artifacts, shell) if started else "the device manager was not started"
+            return _collect_log(started, named, where, artifacts=artifacts, target=shell)
 
         _try(parts, "session", stop_session, deadline)
         _try(parts, "device manager", stop_device_manager, deadline)
@@ -67,7 +72,18 @@ def teardown(
     if directory is not None:
         folder = Path(directory)
         _try(parts, "local platform", lambda: release_local(folder, run=artifacts, grace=deadline.remaining), deadline)
-    return TeardownReport(parts=tuple(parts))
+    return TeardownReport(parts=_forgive_session(parts))
+
+
+def _forgive_session(parts: list[TeardownPart]) -> tuple[TeardownPart, ...]:
+    """Take a session that could not be stopped for stopped when the device manager has ended in order: it does that."""
+    in_order = any(part.name == "device manager" and part.detail.startswith("stopped") for part in parts)
+    return tuple(
+        msgspec.structs.replace(part, ok=True, detail=f"ended with the device manager ({part.detail})")
+        if part.name == "session" and not part.ok and in_order
+        else part
+        for part in parts
+    )
 
 
 def _try(parts: list[TeardownPart], name: str, action: Callable[[], str], deadline: Deadline) -> None:
@@ -99,10 +115,8 @@ def _stop_session(
     return f"stopped {known or (session.id if session else 'the active one')}"
 
 
-def _what_was_started(dm: DeviceManager | None, where: Places, target: Target) -> Detached | None:
-    """Return the device manager's process, dead or alive: a signal may have come before its value was recorded."""
-    if dm is not None:
-        return Detached(dm.pid, dm.identity)
+def _read_pid_file(where: Places, target: Target) -> Detached | None:
+    """Return the device manager's process that was started last, dead or alive."""
     try:
         left = get(target, where.pid_file)
         return parse_pid_file(left.decode("utf-8", "replace")) if left else None
@@ -111,19 +125,29 @@ def _what_was_started(dm: DeviceManager | None, where: Places, target: Target) -
         return None
 
 
-def _stop_device_manager(started: Detached | None, where: Places, target: Target, deadline: Deadline) -> str:
+def _stop_device_manager(
+    started: Detached | None, named: Detached | None, where: Places, *, target: Target, deadline: Deadline
+) -> str:
     if started is None:
         return NOTHING
     outcome = stop(target, started, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
     if outcome not in {"gone", "stopped", "killed"}:
         raise TargetError(f"the device manager (pid {started.pid}) is still running: {outcome}")
-    target.run(["rm", "-f", where.pid_file])
+    if named == started:  # else the file is a later run's
+        target.run(["rm", "-f", where.pid_file])
     return NOTHING if outcome == "gone" else f"{outcome} (pid {started.pid})"
 
 
-def _collect_log(path: str, artifacts: Path, target: Target) -> str:
-    content = get(target, path)
+def _collect_log(
+    started: Detached | None, named: Detached | None, where: Places, *, artifacts: Path, target: Target
+) -> str:
+    kept = artifacts / "device-manager.log"
+    if started is None:
+        return "the device manager was not started"
+    if named != started and (named is not None or kept.exists()):
+        return "collected before" if kept.exists() else "a later run has replaced it"
+    content = get(target, where.log)
     if content is None:
         return "the device manager wrote none"
-    write_atomically(artifacts / "device-manager.log", content)
+    write_atomically(kept, content)
     return f"{len(content)} bytes"

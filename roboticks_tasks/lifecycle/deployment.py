@@ -9,12 +9,12 @@ from pathlib import Path
 from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
 from roboticks_tasks.lifecycle.support.control import control, control_each
 from roboticks_tasks.lifecycle.support.places import places
-from roboticks_tasks.lifecycle.support.sightings import ReportedState, Watcher
+from roboticks_tasks.lifecycle.support.sightings import PATIENCE, ReportedState, Watcher
 from roboticks_tasks.models import Composition, Deployment, DeviceManager, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.targets.files import Synced, exists, sync_tree
-from roboticks_tasks.waiting import Deadline
+from roboticks_tasks.waiting import Deadline, first
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def deploy(
     deadline = Deadline(profile.timeouts.deploy if timeout is None else timeout)
     only = composition or profile.deployment.composition
     mode = mode or profile.deployment.mode
-    where = places(profile).deployment
+    where = places(profile, dm).deployment
     with open_target(profile, target) as shell:
         try:
             brought = _bring(profile, where, shell, deadline)
@@ -53,10 +53,12 @@ def deploy(
             names = _choose(_known(profile, dm, shell, deadline), only, mode)
             _stop_outdated(profile, dm, names, mode=mode, brought=brought, target=shell, deadline=deadline)
             _start(profile, dm, names, mode=mode, target=shell, deadline=deadline)
-            state = _reported(dm, shell)
+            state = _await_running(dm, names, target=shell, deadline=deadline)
         except TargetError as error:
             raise DeployError(f"the deployment could not be brought up: {error}") from error
-    running = _running(state, names, mode)
+    reported = {each.name: each for each in state.compositions}
+    # A device manager that keeps no state file is taken at its word.
+    running = tuple(reported.get(name, Composition(name=name, mode=mode, status="running")) for name in names)
     log.info("compositions running for session %s: %s (mode %s)", session.id, ", ".join(names) or "none", mode)
     return Deployment(path=where, mode=mode, compositions=running, files_sent=brought.sent, bus=state.bus)
 
@@ -66,7 +68,10 @@ def source_folder(path: str) -> Path:
     if not path.startswith("package:"):
         return Path(path)
     package, _, inside = path.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # a parent of it is missing
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"`deployment.path` names package {package!r}, which is not installed")
     return Path(spec.submodule_search_locations[0]) / inside
@@ -135,13 +140,25 @@ def _start(
         raise DeployError(f"composition {name!r} does not run (mode {mode!r}): {reason}", verdict=Verdict.FAILED)
 
 
-def _running(state: ReportedState, names: list[str], mode: str) -> tuple[Composition, ...]:
-    """Return what the device manager reports of the started ones; one that keeps no state file is taken at its word."""
-    reported = {each.name: each for each in state.compositions}
-    taken = tuple(reported.get(name, Composition(name=name, mode=mode, status="running")) for name in names)
-    for each in taken:
-        if each.status != "running":
-            raise DeployError(
-                f"composition {each.name!r} is {each.status}: {each.error or 'no reason given'}", verdict=Verdict.FAILED
-            )
-    return taken
+def _await_running(dm: DeviceManager, names: list[str], *, target: Target, deadline: Deadline) -> ReportedState:
+    """Wait until the device manager reports each composition as running; at once when one has failed."""
+    watcher = Watcher(dm, target)
+
+    def probe() -> ReportedState | None:
+        sighting = watcher.look(min(PATIENCE, deadline.remaining), echo=False)
+        state = sighting.state
+        if not sighting.alive:
+            raise DeployError(f"the device manager ended before its compositions ran: {watcher.describe()}")
+        waiting = [each for each in state.compositions if each.name in names and each.status != "running"]
+        for each in waiting:
+            if each.status not in ALIVE:
+                reason = each.error or "no reason given"
+                raise DeployError(f"composition {each.name!r} is {each.status}: {reason}", verdict=Verdict.FAILED)
+        return None if waiting else state
+
+    state = first(probe, deadline=deadline)
+    if state is None:
+        raise DeployError(
+            f"not every composition runs within {deadline.seconds:g} s: {watcher.describe()}", verdict=Verdict.FAILED
+        )
+    return state

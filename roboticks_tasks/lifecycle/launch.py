@@ -68,6 +68,8 @@ def _stop_stale(where: Places, target: Target) -> None:
     if process is not None:
         outcome = stop(target, process)
         log.warning("a device manager of an earlier run (pid %d) was still running: %s", process.pid, outcome)
+        if outcome == "alive":
+            raise LaunchError(f"a device manager of an earlier run (pid {process.pid}) cannot be stopped")
     target.run(["rm", "-f", where.state, where.pid_file])
 
 
@@ -107,8 +109,9 @@ def _describe(process: Detached, backend: BackendRef, *, where: Places) -> Devic
 def _join_platform(profile: Profile, dm: DeviceManager, artifacts: Path) -> None:
     """Count a device manager of this machine as a user of the local platform: the step's own process ends soon."""
     if dm.backend.directory is not None and profile.target.kind == "local":
-        started = int(dm.identity.partition("-")[0])
-        users.join(Path(dm.backend.directory), artifacts, pid=dm.pid, started=started)
+        directory, started = Path(dm.backend.directory), int(dm.identity.partition("-")[0])
+        with users.exclusive(directory):
+            users.join(directory, artifacts, pid=dm.pid, started=started)
 
 
 def _see_alive(profile: Profile, dm: DeviceManager, artifacts: Path, *, target: Target) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from roboticks_tasks import signals
 from roboticks_tasks.boards import lease
-from roboticks_tasks.errors import Verdict
+from roboticks_tasks.errors import BoardInUseError, Cancelled, RoboticksError, Verdict
 from roboticks_tasks.events import Sink, ignore
 from roboticks_tasks.lifecycle.backend import ensure_backend
 from roboticks_tasks.lifecycle.binary import ensure_binary
@@ -24,7 +24,7 @@ from roboticks_tasks.lifecycle.dsn import await_dsn
 from roboticks_tasks.lifecycle.launch import launch_dm
 from roboticks_tasks.lifecycle.pytest_run import pytest_session
 from roboticks_tasks.lifecycle.session import await_session
-from roboticks_tasks.lifecycle.support.record import Record
+from roboticks_tasks.lifecycle.support.record import Record, refuse
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import open_target
@@ -38,20 +38,25 @@ def main(profile: Profile, *, artifacts: Path, args: Sequence[str] = (), sink: S
     Only what happens before there is a run raises: BoardInUseError, and ConfigError for a folder that cannot be
     written. Everything later, a signal and a bug of ours included, is told by the result's verdict and exit code.
     """
-    failure: BaseException | None = None
-    # The lease stands outside the `try`: who was refused the board must not tear down the run that has it.
-    with signals.handled() as interruption, lease(profile, run=str(artifacts)):
-        record = Record.begin(profile, artifacts, sink=sink)
-        try:
-            _bring_up_and_test(profile, record, artifacts=artifacts, args=args)
-        except BaseException as error:
-            failure = error
-        finally:
-            interruption.shield()
+    try:
+        # The lease stands outside everything else: who was refused the board must not tear down the run that has it.
+        with signals.handled() as interruption, lease(profile, run=artifacts):
+            record = Record.begin(profile, artifacts, sink=sink)
+            try:
+                with interruption.raising():
+                    _bring_up_and_test(profile, record, artifacts=artifacts, args=args)
+            except BaseException as error:
+                record.blame(error)
+                if not isinstance(error, RoboticksError | Cancelled):
+                    log.exception("this is a bug, please report it")
+            # From here on a signal is only remembered.
             _tear_down(profile, record, artifacts)
-        result = record.finish(signal_number=interruption.received)
-    if result.verdict is not Verdict.PASSED:
-        log.error("Test run failed: %s", result.reason, exc_info=failure if result.exit_code == 70 else None)
+            result = record.finish(signal_number=interruption.received)
+    except BoardInUseError as error:
+        refuse(profile, artifacts, error)
+        raise
+    if result.verdict != Verdict.PASSED:
+        log.error("Test run failed: %s", result.reason)
         print_dm_logs(artifacts)
     return result
 

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from roboticks_tasks.errors import NoTestsError, NoVerdictError, Verdict
+from roboticks_tasks.errors import NoTestsError, NoVerdictError, TargetError, Verdict
 from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
-from roboticks_tasks.lifecycle.support.group import run_group
+from roboticks_tasks.lifecycle.support.group import TESTS_PID, run_group
 from roboticks_tasks.lifecycle.support.sightings import Watcher
 from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
@@ -19,6 +19,9 @@ from roboticks_tasks.waiting import Deadline
 
 NO_TESTS_COLLECTED = 5
 """pytest's exit code for an empty run."""
+
+NOT_STARTED = {126, 127}
+"""A shell's exit codes for a command that cannot be executed, or is not there."""
 
 REASONS = {
     2: "it was interrupted",
@@ -42,24 +45,28 @@ def pytest_session(
     """Run the profile's test command, with `args` appended, against the device of `session`.
 
     `artifacts` is the run's folder: `results.xml` and `pytest.log` are written there, and the pytest plugin reads the
-    run from it. `timeout` is in seconds, by default the profile's. Failing tests are a result, unless the device
-    manager `dm` died while they ran: then the bench is to blame, and NoVerdictError says so. Raises NoTestsError when
+    run from it. `timeout` is in seconds, by default the profile's. Failing tests are a result. When the device
+    manager `dm` died while they ran, the bench is to blame, and NoVerdictError says so. Raises NoTestsError when
     nothing was collected and NoVerdictError when the command cannot run, is stopped by the time limit, or ends without
     a verdict; `results.xml` is there in every case.
     """
     results = artifacts.absolute() / "results.xml"
-    results.unlink(missing_ok=True)
     deadline = Deadline(profile.tests.timeout if timeout is None else timeout)
     try:
+        results.unlink(missing_ok=True)
         command = parse_command(profile.tests.command, args=args, junit=results)
         command.junit.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
         code = _run(command, session, artifacts, deadline)
         if command.junit != results and command.junit.is_file():
             shutil.copyfile(command.junit, results)
         result = _judge(command, code, results, deadline)
-        if dm is not None and not result.ok:
-            _blame_the_bench(profile, dm, result, target)
+        if dm is not None:
+            _check_device_manager(profile, dm, result, target)
         return result
+    except OSError as error:
+        raise NoVerdictError(
+            f"the run's folder does not take what the tests write: {error}", remedy="free space"
+        ) from error
     except (NoVerdictError, NoTestsError) as error:
         if junit.read_counts(results) is None:
             message = str(error)
@@ -81,12 +88,13 @@ def _run(command: Program, session: Session, artifacts: Path, deadline: Deadline
         "ROBOTICKS_DSN": session.dsn,
         "ROBOTICKS_SESSION_ID": session.id,
     }
+    logs = {"log_file": artifacts / "pytest.log", "pid_file": artifacts / TESTS_PID}
     try:
-        return run_group(command.argv, environment=environment, log_file=artifacts / "pytest.log", deadline=deadline)
-    except FileNotFoundError:
-        return 127
-    except PermissionError:
-        return 126
+        return run_group(command.argv, environment=environment, deadline=deadline, **logs)
+    except (FileNotFoundError, PermissionError) as error:
+        if error.filename != command.argv[0]:
+            raise
+        return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def _judge(command: Program, code: int | None, results: Path, deadline: Deadline) -> PytestResult:
@@ -98,18 +106,17 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
             verdict=Verdict.FAILED,
         )
     counts = junit.read_counts(results)
-    if code == NO_TESTS_COLLECTED and (command.is_pytest or (counts is not None and sum(counts) == 0)):
+    is_empty = counts is not None and sum(counts) == 0
+    if (command.is_pytest and code == NO_TESTS_COLLECTED) or (is_empty and code in {0, NO_TESTS_COLLECTED}):
         raise NoTestsError(f"no tests were collected: {words}", remedy="check the paths and -k or -m of the command")
-    # pytest ends with 2 when a test file cannot be imported: that is the change's fault, and in the JUnit file.
-    broken_tests = code == 2 and counts is not None and counts.errors > 0
-    if counts is None and not command.is_pytest and code in {0, 1}:
-        kind = "failure" if code else None
-        junit.write_single(results, name=words, seconds=deadline.elapsed, kind=kind, message=f"it ended with {code}")
-        counts = junit.read_counts(results)
-    if counts is None or not (code in {0, 1} or broken_tests):
+    if code < 0 or code in NOT_STARTED or (command.is_pytest and not _is_verdict(code, counts)):
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         why = REASONS.get(code, "it left no JUnit file; is pytest installed there?" if counts is None else "unexpected")
         raise NoVerdictError(f"the tests ended without a verdict ({ended}): {why}: {words}", remedy="see pytest.log")
+    if counts is None:  # a program of another kind: how it ended is all that it says
+        kind = "failure" if code else None
+        junit.write_single(results, name=words, seconds=deadline.elapsed, kind=kind, message=f"it ended with {code}")
+        counts = junit.Counts(passed=int(not code), failed=int(bool(code)), errors=0, skipped=0)
     return PytestResult(
         exit_code=code,
         junit=str(results),
@@ -121,14 +128,24 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
     )
 
 
-def _blame_the_bench(profile: Profile, dm: DeviceManager, result: PytestResult, target: Target | None) -> None:
-    """Raise when the device manager is gone: tests that failed without a device say nothing of the product."""
-    with open_target(profile, target) as shell:
-        watcher = Watcher(dm, shell)
-        if not watcher.look(0.0, echo=False).alive:
-            raise NoVerdictError(
-                f"the device manager ended while the tests ran, {result.failed + result.errors} of them failed: "
-                f"{watcher.describe()}",
-                remedy="see device-manager.log",
-                verdict=Verdict.BENCH_ERROR,
-            )
+def _is_verdict(code: int, counts: junit.Counts | None) -> bool:
+    """Tell whether pytest came to a verdict; with 2 it ends when a test file cannot be imported, the change's fault."""
+    return counts is not None and (code in {0, 1} or (code == 2 and counts.errors > 0))
+
+
+def _check_device_manager(profile: Profile, dm: DeviceManager, result: PytestResult, target: Target | None) -> None:
+    """Raise when the device manager is gone: what tests say without a device, green or red, is not of the product."""
+    try:
+        with open_target(profile, target) as shell:
+            watcher = Watcher(dm, shell)
+            if watcher.look(0.0, echo=False).alive:
+                return
+            seen = watcher.describe()
+    except TargetError as error:
+        seen = f"the target cannot be looked at any more: {error}"
+    raise NoVerdictError(
+        f"the device manager ended while the tests ran ({result.passed} passed, {result.failed + result.errors} "
+        f"failed): {seen}",
+        remedy="see device-manager.log",
+        verdict=Verdict.BENCH_ERROR,
+    )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from roboticks_tasks import state
 from roboticks_tasks.boards import lease
 from roboticks_tasks.errors import ConfigError
+from roboticks_tasks.events import ignore
+from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import BackendRef, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 OUTPUT = Path("test-output")
@@ -21,35 +24,43 @@ OUTPUT = Path("test-output")
 
 
 class Run(NamedTuple):
-    """A run that is going on: its folder, an open target, and what its earlier steps have returned."""
+    """A run that is going on: its folder, an open target, and what its earlier steps have returned.
+
+    `profile` is the profile with the run's own folders, whatever the working directory is now.
+    """
 
     artifacts: Path
     target: Target
-    state: state.RunState
+    profile: Profile
+    record: Record
+
+    def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call one of the seven functions and make its value part of the run, for the steps that follow."""
+        return self.record.step(function, *args, **kwargs)
 
     @property
     def backend(self) -> BackendRef:
         """Return the platform; ConfigError when `launch_dm` has not run."""
-        return need(self.state.backend, "launch-dm")
+        return need(self.record.run.backend, "launch-dm")
 
     @property
     def dsn(self) -> Dsn:
         """Return the device's serial number; ConfigError when `await_dsn` has not run."""
-        return need(self.state.dsn, "await-dsn")
+        return need(self.record.run.dsn, "await-dsn")
 
     @property
     def session(self) -> Session:
         """Return the session; ConfigError when `await_session` has not run."""
-        return need(self.state.session, "await-session")
+        return need(self.record.run.session, "await-session")
 
 
 @contextmanager
 def open_run(profile: Profile, *, artifacts: Path | None = None) -> Iterator[Run]:
     """Hold the board and an open target for the block, on the run in `artifacts` (default: the profile's latest)."""
     folder = state.latest_folder(OUTPUT, profile.name) if artifacts is None else artifacts
-    run = state.load(folder, profile.name)
-    with lease(profile, run=str(folder)), open_target(profile) as target:
-        yield Run(folder, target, run)
+    profile = state.as_in_run(profile, state.load(folder, profile.name))
+    with lease(profile, run=folder), open_target(profile) as target:
+        yield Run(folder, target, profile, Record.resume(profile, folder, sink=ignore))
 
 
 def need(value: T | None, step: str) -> T:

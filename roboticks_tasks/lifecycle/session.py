@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 from roboticks_tasks.backend import Client, open_client
@@ -13,6 +14,8 @@ from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.waiting import Deadline, Pace, first
+
+log = logging.getLogger(__name__)
 
 REGISTRY_INTERVAL = 1.0
 """Seconds between two questions to a platform that is not ours alone."""
@@ -38,7 +41,7 @@ def await_session(
     deadline = Deadline(profile.timeouts.session if timeout is None else timeout)
     pattern = compile_pattern(profile.device_manager.log_patterns.session, "session")
     try:
-        with open_target(profile, target) as shell, open_client(backend, client) as platform:
+        with open_target(profile, target) as shell, open_client(backend, client, quick=True) as platform:
             watcher = Watcher(dm, shell)
             session = _seen(watcher.look(0.0, echo=False), pattern, dsn)
             if session is not None:
@@ -89,5 +92,9 @@ def _seen(sighting: Sighting, pattern: re.Pattern[str], dsn: Dsn) -> Session | N
 def _registered(client: Client, dsn: Dsn) -> Session | None:
     if not client.can_read:
         return None
-    sessions = client.sessions(device_id=dsn.value, status="active")
+    try:
+        sessions = client.sessions(device_id=dsn.value, status="active")
+    except BackendError as error:  # state file and log may still speak; at the deadline it is said
+        log.debug("the platform was asked for the session: %s", error)
+        return None
     return Session(id=str(sessions[0]["id"]), dsn=dsn.value, source="platform") if sessions else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -29,6 +29,12 @@ ENVIRONMENT = {
 """Variables and the key that each overrides. The secret, `ROBOTICKS_PROJECT_SECRET`, never enters a profile."""
 
 
+log = logging.getLogger(__name__)
+
+MOST_PATIENCE = 1000
+"""The largest multiplier of timeouts: with it a wait of minutes becomes one of days."""
+
+
 def load_profile(
     name_or_path: str | Path,
     *,
@@ -47,6 +53,8 @@ def load_profile(
     profile = _read(path)
     for variable, key in ENVIRONMENT.items():
         if value := environ.get(variable):
+            if key == "backend" and profile.backend == "local":
+                log.warning("%s replaces the local platform of profile %r", variable, profile.name)
             profile = _override(profile, key, value, source=f"environment variable {variable}")
     for key, override in (overrides or {}).items():
         if override is not None:
@@ -123,20 +131,27 @@ def _anchor(profile: Profile) -> Profile:
     """Make the folders of this machine absolute, so that a later step may run in another working directory."""
     replace = msgspec.structs.replace
     platform = replace(profile.local_platform, directory=_absolute(profile.local_platform.directory))
-    manager = profile.device_manager
+    manager, deployment = profile.device_manager, profile.deployment
     if profile.target.kind == "local":
         manager = replace(manager, root=_absolute(manager.root))
-    return replace(profile, local_platform=platform, device_manager=manager)
+    if manager.source is not None and manager.source.path is not None:
+        manager = replace(manager, source=replace(manager.source, path=_absolute(manager.source.path)))
+    if deployment.path is not None and not deployment.path.startswith("package:"):
+        deployment = replace(deployment, path=_absolute(deployment.path))
+    return replace(profile, local_platform=platform, device_manager=manager, deployment=deployment)
 
 
 def _absolute(folder: str) -> str:
-    return str(Path(folder).expanduser().absolute())
+    try:
+        return str(Path(folder).expanduser().absolute())
+    except RuntimeError as error:  # ~somebody who is nobody
+        raise ConfigError(f"{folder}: {error}") from error
 
 
 def _scale(profile: Profile, factor: float) -> Profile:
     if factor == 1.0:
         return profile
-    if not 0 < factor < math.inf:
-        raise ConfigError(f"the timeout multiplier must be a number greater than 0, not {factor:g}")
+    if not 0 < factor <= MOST_PATIENCE:
+        raise ConfigError(f"the timeout multiplier must be a number between 0 and {MOST_PATIENCE}, not {factor:g}")
     scaled = {name: value * factor for name, value in msgspec.structs.asdict(profile.timeouts).items()}
     return msgspec.structs.replace(profile, timeouts=Timeouts(**scaled))

@@ -45,7 +45,7 @@ def roboticks_run() -> RunState:
 
 @pytest.fixture(scope="session")
 def device(roboticks_run: RunState) -> Device:
-    """The device under test: its `dsn`, and what the platform says of it when it can be asked."""
+    """The device under test: its `dsn`."""
     from roboticks_tasks.pytest_plugin.device import Device
 
     return Device(dsn=_given(roboticks_run.dsn, "await_dsn").value)

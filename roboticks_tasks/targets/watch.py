@@ -66,4 +66,4 @@ def watch(
     if not done.ok:
         raise TargetError(f"the target could not be looked at: {done.last_words}")
     alive, state, log = done.stdout.split(b"\n", 2)
-    return Look(alive == b"1", state.decode("utf-8", "replace"), log)
+    return Look(alive == b"1", state.decode("utf-8", "surrogateescape"), log)

@@ -42,11 +42,13 @@ class Bench:
             "LANG": "C.UTF-8",
         }
 
-    def popen(self, *words: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def popen(
+        self, *words: str, variables: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> subprocess.Popen[str]:
         """Start `roboticks-tasks WORDS` in a session of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "roboticks_tasks", *words],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env={**self.environment, **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -54,9 +56,9 @@ class Bench:
             start_new_session=True,
         )
 
-    def run(self, *words: str, variables: Mapping[str, str] | None = None) -> Done:
-        """Run `roboticks-tasks WORDS` to its end."""
-        process = self.popen(*words, variables=variables)
+    def run(self, *words: str, variables: Mapping[str, str] | None = None, folder: Path | None = None) -> Done:
+        """Run `roboticks-tasks WORDS` to its end, in `folder` instead of the bench's own."""
+        process = self.popen(*words, variables=variables, folder=folder)
         out, err = process.communicate(timeout=DEADLINE)
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)

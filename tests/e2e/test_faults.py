@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from roboticks_tasks.backend.local import ensure_local, release_local
+from roboticks_tasks.profiles.values import LocalPlatform
 from tests.e2e.bench import Bench, wait_until
 from tests.parts import require
 
@@ -54,7 +56,7 @@ def test_a_device_manager_that_dies_under_the_tests_is_the_benchs_fault(bench: B
     done = bench.run("hil-test", "--test-command", "pytest test_kills.py")
     assert done.code == 15
     assert bench.result()["verdict"] == "bench-error"
-    assert bench.result()["reason"].startswith("the device manager ended while the tests ran, 1 of them failed")
+    assert bench.result()["reason"].startswith("the device manager ended while the tests ran (0 passed, 1 failed)")
     assert "<failure" in (bench.latest / "results.xml").read_text()
 
 
@@ -96,45 +98,51 @@ HELLO = "pytest --pyargs roboticks_tasks.sim.hello_world.hil"
 
 
 @pytest.mark.parametrize(
-    ("words", "variables", "code", "verdict", "reason"),
+    ("words", "code", "verdict", "reason"),
     [
         (
             ["--composition", "Nope"],
-            {},
             14,
             "config-error",
             r"unknown composition 'Nope'; known: HeartbeatComposition, HelloWorldComposition",
         ),
         (
             ["--composition", "HelloWorldComposition", "--mode", "turbo"],
-            {},
             14,
             "config-error",
             r"'HelloWorldComposition' has no mode 'turbo'; known: dev, prod",
         ),
-        (
-            [],
-            {"ROBOTICKS_PROJECT_SECRET": "wrong"},
-            12,
-            "config-error",
-            r"wrong project secret.*ROBOTICKS_PROJECT_SECRET",
-        ),
-        (["--test-command", 'pytest "'], {}, 15, "config-error", r"does not parse: No closing quotation"),
-        (["--test-command", "no-such-program"], {}, 15, "config-error", r"command was not found: no-such-program"),
-        (["--test-command", f"{HELLO} -k nothing_is_called_so"], {}, 16, "config-error", r"no tests were collected"),
-        (["--test-command", "pytest no/such/folder"], {}, 15, "config-error", r"did not understand its command line"),
-        (["--test-command", "sleep 60", "--test-timeout", "0.3"], {}, 15, "failed", r"did not end within 0\.3 s"),
-        (["--backend", "http://example.com"], {}, 2, "config-error", r"project secret in clear; use https"),
+        (["--test-command", 'pytest "'], 15, "config-error", r"does not parse: No closing quotation"),
+        (["--test-command", "no-such-program"], 15, "config-error", r"command was not found: no-such-program"),
+        (["--test-command", f"{HELLO} -k nothing_is_called_so"], 16, "config-error", r"no tests were collected"),
+        (["--test-command", "pytest no/such/folder"], 15, "config-error", r"did not understand its command line"),
+        (["--test-command", "sleep 60", "--test-timeout", "0.3"], 15, "failed", r"did not end within 0\.3 s"),
+        (["--backend", "http://example.com"], 2, "config-error", r"project secret in clear; use https"),
     ],
 )
 def test_bad_input_that_a_run_finds_gets_one_sentence(
-    bench: Bench, words: list[str], variables: dict[str, str], code: int, verdict: str, reason: str
+    bench: Bench, words: list[str], code: int, verdict: str, reason: str
 ) -> None:
-    done = bench.run("hil-test", *words, variables=variables)
+    done = bench.run("hil-test", *words)
     result = bench.result()
     assert (done.code, result["verdict"]) == (code, verdict), result["reason"]
     assert re.search(reason, result["reason"]), result["reason"]
     assert "\n" not in result["reason"]
+
+
+def test_a_wrong_project_secret_is_named_with_its_variable(bench: Bench) -> None:
+    platform = ensure_local(LocalPlatform(directory=str(bench.folder / "platform")), run=bench.folder / "here")
+    done = bench.run("hil-test", "--backend", platform.url, variables={"ROBOTICKS_PROJECT_SECRET": "wrong"})
+    assert (done.code, bench.result()["verdict"]) == (12, "config-error")
+    assert "wrong project secret" in bench.result()["reason"]
+    assert bench.result()["reason"].endswith("; check ROBOTICKS_PROJECT_SECRET")
+    release_local(bench.folder / "platform", run=bench.folder / "here")
+
+
+def test_what_is_exported_for_the_real_platform_does_not_disturb_the_local_one(bench: Bench) -> None:
+    exported = {"ROBOTICKS_PROJECT_SECRET": "of the real one", "ROBOTICKS_API_KEY": "likewise"}
+    done = bench.run("hil-test", "--", "-k", "registered", variables=exported)
+    assert done.code == 0, done.err
 
 
 def test_a_missing_binary_is_named_with_what_would_provide_it(bench: Bench) -> None:

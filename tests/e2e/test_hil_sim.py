@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -273,8 +274,103 @@ def collect_argument_lists(run: subprocess.Popen[str], seen: list[bytes]) -> Non
                 continue
 
 
-def start_a_run_that_waits_in_its_tests(bench: Bench) -> subprocess.Popen[str]:
-    """Start a run whose only test waits for the file `go`; return once it is in that test."""
+def test_a_run_that_was_killed_is_cleaned_up_by_one_teardown_and_is_never_green(bench: Bench) -> None:
+    run = start_a_run_that_waits_in_its_tests(bench)
+    run.kill()
+    run.communicate()
+    assert bench.running()
+    done = bench.run("teardown")
+    assert done.code == 0, done.err
+    bench.assert_nothing_is_left()
+    result = bench.result()
+    assert (result["verdict"], result["exit_code"]) == ("cancelled", 137)
+    assert result["reason"] == "the run was killed during pytest_session"
+
+
+def test_a_second_signal_during_the_teardown_does_not_turn_the_run_green(bench: Bench) -> None:
+    run = start_a_run_that_waits_in_its_tests(bench)
+    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=20)
+    assert run.returncode in {143, 130}
+    first = bench.result()
+    assert first["verdict"] == "cancelled"
+    assert bench.run("teardown").code == 0
+    assert (bench.result()["verdict"], bench.result()["exit_code"]) == ("cancelled", first["exit_code"])
+
+
+def test_a_refused_run_leaves_no_old_green_behind(bench: Bench) -> None:
+    assert bench.run("hil-test", "--artifacts", "out", "--", "-k", "registered").code == 0
+    holder = start_a_run_that_waits_in_its_tests(bench)
+    assert bench.run("hil-test", "--artifacts", "out").code == 20
+    result = bench.result(bench.folder / "out")
+    assert (result["verdict"], result["exit_code"]) == ("bench-error", 20)
+    finish(bench, holder)
+
+
+def test_a_step_may_run_in_another_working_directory(bench: Bench) -> None:
+    run = str(bench.folder / "out")
+    for step in ("ensure-binary", "launch-dm", "await-dsn", "await-session"):
+        assert bench.run(step, "--artifacts", run).code == 0, step
+    elsewhere = bench.folder / "elsewhere"
+    elsewhere.mkdir()
+    words = ("--composition", "HelloWorldComposition", "--artifacts", run)
+    assert bench.run("deploy", *words, folder=elsewhere).out == "HelloWorldComposition prod running\n"
+    done = bench.run("teardown", "--artifacts", run, folder=elsewhere)
+    assert done.code == 0, done.err
+    assert "Registered with DSN" in (bench.folder / "out" / "device-manager.log").read_text()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_tearing_down_an_old_run_leaves_the_new_one_alone(bench: Bench) -> None:
+    for run in ("old", "new"):
+        for step in ("ensure-binary", "launch-dm", "await-dsn"):
+            assert bench.run(step, "--artifacts", run).code == 0, (run, step)
+    assert bench.run("teardown", "--artifacts", "old").code == 0
+    status = json.loads(bench.run("status", "--json", "--artifacts", "new").out)
+    assert status["device_manager_running"]
+    assert bench.run("await-session", "--artifacts", "new").code == 0
+    assert bench.run("teardown", "--artifacts", "new").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [
+        ("pytest test_red.py | cat", 1, "1 of 2 tests failed"),
+        ("pytest test_red.py -k nothing_is_called_so | cat", 16, "no tests were collected"),
+        ("sh -c 'exit 2'", 1, "1 of 1 tests failed"),
+        ("pytest test_red.py -k green; exit 3", 1, "1 test passed, but the test command ended with 3"),
+    ],
+)
+def test_no_way_to_call_the_tests_makes_red_green_or_blames_the_wrong_one(
+    bench: Bench, command: str, code: int, reason: str
+) -> None:
+    (bench.folder / "test_red.py").write_text("def test_red():\n    assert False\ndef test_green():\n    pass\n")
+    done = bench.run("hil-test", "--test-command", command)
+    assert done.code == code
+    assert bench.result()["reason"].startswith(reason)
+
+
+NOX = """
+import os, subprocess, sys
+environment = {**os.environ, "ROBOTICKS_END_WITH": str(os.getpid())}
+subprocess.run([sys.executable, "-m", "roboticks_tasks", *sys.argv[1:]], env=environment)
+"""
+
+
+def test_a_run_whose_nox_is_killed_tears_down(bench: Bench) -> None:
+    write_a_test_that_waits(bench)
+    command = [sys.executable, "-c", NOX, "hil-test", "--test-command", "pytest test_waits.py"]
+    nox = subprocess.Popen(command, cwd=bench.folder, env=bench.environment, stderr=subprocess.DEVNULL)
+    wait_until((bench.folder / "waiting").exists, what="the test waits")
+    nox.kill()
+    nox.wait()
+    wait_until((bench.latest / "result.json").exists, what="the run has its result")
+    wait_until(lambda: not bench.running(), what="nothing is left")
+    assert (bench.result()["verdict"], bench.result()["exit_code"]) == ("cancelled", 143)
+
+
+def write_a_test_that_waits(bench: Bench) -> None:
     (bench.folder / "test_waits.py").write_text(
         "import pathlib, time\n"
         "def test_waits(device):\n"
@@ -282,6 +378,11 @@ def start_a_run_that_waits_in_its_tests(bench: Bench) -> subprocess.Popen[str]:
         "    while not pathlib.Path('go').exists():\n"
         "        time.sleep(0.01)\n"
     )
+
+
+def start_a_run_that_waits_in_its_tests(bench: Bench) -> subprocess.Popen[str]:
+    """Start a run whose only test waits for the file `go`; return once it is in that test."""
+    write_a_test_that_waits(bench)
     run = bench.popen("hil-test", "--test-command", "pytest test_waits.py")
     wait_until(lambda: (bench.folder / "waiting").exists() or run.poll() is not None, what="the test waits")
     assert run.poll() is None, run.communicate()

@@ -28,7 +28,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
         seen.append(options)
         return 0
 
-    for name in ("hil_test", "run_step", "show_status"):
+    for name in ("hil_test", "run_step", "run_teardown", "show_status"):
         monkeypatch.setattr(commands, name, note)
     return seen
 
@@ -101,7 +101,7 @@ def test_each_step_is_a_command(called: list[argparse.Namespace], step: str) -> 
 
 
 def test_the_steps_of_the_command_line_are_those_of_the_lifecycle() -> None:
-    assert tuple(commands.STEPS) == cli.STEPS
+    assert (*commands.STEPS, "teardown") == cli.STEPS
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,11 @@ def test_each_step_ends_with_a_line() -> None:
     fine, broken = stream.getvalue().splitlines()
     assert fine.endswith("INFO    await_dsn       ok  1.23 s")
     assert broken.endswith("ERROR   deploy          failed  1.23 s: it does not run")
+
+
+def test_a_log_file_that_cannot_be_opened_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / "test-run.log").mkdir()
+    screen = io.StringIO()
+    with shown(tmp_path / "test-run.log", stream=screen):
+        log.info("still here")
+    assert "still here" in screen.getvalue()

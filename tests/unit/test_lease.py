@@ -12,35 +12,31 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.boards import lease
-from roboticks_tasks.errors import BoardInUseError, ConfigError
+from roboticks_tasks.errors import BoardInUseError
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.profiles.values import DeviceManagerSpec
 
 HOLDER = """
 import sys
+from pathlib import Path
 from roboticks_tasks.boards import lease
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.profiles.values import DeviceManagerSpec
-with lease(Profile(name="theirs", device_manager=DeviceManagerSpec(root=sys.argv[1])), run="their run"):
+with lease(Profile(name="theirs", device_manager=DeviceManagerSpec(root=sys.argv[1])), run=Path("their run")):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-
-
-def board(root: str) -> Profile:
-    return Profile(name="mine", device_manager=DeviceManagerSpec(root=root))
+def board(root: Path) -> Profile:
+    return Profile(name="mine", device_manager=DeviceManagerSpec(root=str(root)))
 
 
 @contextmanager
-def held_elsewhere(root: str) -> Iterator[subprocess.Popen[str]]:
+def held_elsewhere(root: Path) -> Iterator[subprocess.Popen[str]]:
     """Have another process hold the board."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", HOLDER, root], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(root)], stdin=pipe, stdout=pipe, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"
@@ -49,79 +45,92 @@ def held_elsewhere(root: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_second_process_is_refused_with_the_words_of_the_first() -> None:
-    with held_elsewhere("/root/a") as holder:
-        with pytest.raises(BoardInUseError) as refused, lease(board("/root/a"), run="my run"):
+def test_a_second_process_is_refused_with_the_words_of_the_first(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path) as holder:
+        with pytest.raises(BoardInUseError) as refused, lease(board(tmp_path), run=Path("mine")):
             pytest.fail("the board was had twice")
         message = str(refused.value)
         assert refused.value.exit_code == 20
-        assert "the board of profile 'mine' (local:/root/a) is in use by run their run, " in message
+        assert f"the board of profile 'mine' ({tmp_path}) is in use by run {Path('their run').absolute()}, " in message
         assert f"pid {holder.pid}, " in message
         assert "wait for that run to end" in message
 
 
-def test_a_holder_that_was_killed_holds_nothing() -> None:
-    with held_elsewhere("/root/a") as holder:
+@pytest.mark.parametrize("variable", ["XDG_RUNTIME_DIR", "TMPDIR", "HOME"])
+def test_nothing_in_the_environment_makes_two_boards_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with held_elsewhere(tmp_path / "root"):
+        monkeypatch.setenv(variable, str(tmp_path))
+        with pytest.raises(BoardInUseError), lease(board(tmp_path / "root"), run=Path("mine")):
+            pytest.fail("the board was had twice")
+
+
+def test_a_link_to_the_root_is_the_same_board(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("root")
+    refused = pytest.raises(BoardInUseError)
+    with held_elsewhere(tmp_path / "root"), refused, lease(board(tmp_path / "link"), run=Path("mine")):
+        pytest.fail("the board was had twice")
+
+
+def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path) as holder:
         holder.kill()
         holder.wait()
-        with lease(board("/root/a"), run="my run"):
+        with lease(board(tmp_path), run=Path("mine")):
             pass
 
 
-def test_a_child_that_outlives_the_holder_does_not_keep_the_board() -> None:
+def test_a_child_that_outlives_the_holder_does_not_keep_the_board(tmp_path: Path) -> None:
     # `sleep` has nothing of ours open: the lock is closed when a program is started.
-    with lease(board("/root/a"), run="one"):
+    with lease(board(tmp_path), run=Path("one")):
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        with lease(board("/root/a"), run="two"):
+        with lease(board(tmp_path), run=Path("two")):
             pass
     finally:
         child.kill()
         child.wait()
 
 
-def test_two_boards_are_had_at_the_same_time() -> None:
-    with held_elsewhere("/root/a"), lease(board("/root/b"), run="my run"):
+def test_two_boards_are_had_at_the_same_time(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path / "a"), lease(board(tmp_path / "b"), run=Path("mine")):
         pass
 
 
-def test_it_is_free_again_after_a_failure_within() -> None:
-    with pytest.raises(ZeroDivisionError), lease(board("/root/a"), run="one"):
+def test_it_is_free_again_after_a_failure_within(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), lease(board(tmp_path), run=Path("one")):
         raise ZeroDivisionError
-    with lease(board("/root/a"), run="two"):
+    with lease(board(tmp_path), run=Path("two")):
         pass
 
 
-def test_one_process_cannot_have_it_twice_either() -> None:
-    refused = pytest.raises(BoardInUseError, match=rf"in use by run one, pid {os.getpid()}, ")
-    with lease(board("/root/a"), run="one"), refused, lease(board("/root/a"), run="two"):
+def test_one_process_cannot_have_it_twice_either(tmp_path: Path) -> None:
+    refused = pytest.raises(BoardInUseError, match=rf"in use by run .*/one, pid {os.getpid()}, ")
+    with lease(board(tmp_path), run=Path("one")), refused, lease(board(tmp_path), run=Path("two")):
         pytest.fail("the board was had twice")
 
 
 def test_whoever_held_it_last_is_not_blamed_for_the_next_holder(tmp_path: Path) -> None:
-    with lease(board("/root/a"), run="a run with a very long name"):
+    file = tmp_path / "run" / "lease"
+    with lease(board(tmp_path), run=Path("a run with a very long name")):
         pass
-    with lease(board("/root/a"), run="b"):
-        (file,) = (tmp_path / "roboticks-tasks").iterdir()
-        assert file.read_text().startswith("run b, pid ")
+    with lease(board(tmp_path), run=Path("b")):
+        assert file.read_text().startswith(f"run {Path('b').absolute()}, pid ")
         assert file.read_text().count("\n") == 1
     assert file.read_text() == ""
 
 
-def test_without_a_runtime_folder_the_temporary_one_is_shared_by_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with lease(board("/root/a"), run="one"):
-        (folder,) = tmp_path.iterdir()
-        assert folder.name == f"roboticks-tasks-{os.getuid()}"
-        assert folder.stat().st_mode & 0o777 == 0o700
+def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "root" / "run").mkdir(parents=True)
+    (tmp_path / "root" / "run" / "lease").symlink_to(tmp_path / "victim")
+    with lease(board(tmp_path / "root"), run=Path("one")):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_a_folder_that_cannot_be_used_is_no_bug_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_written_there_is_nothing_to_lock(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "file"))
-    refused = pytest.raises(ConfigError, match=r"the lock of the board cannot be written: .*XDG_RUNTIME_DIR")
-    with refused, lease(board("/root/a"), run="one"):
-        pytest.fail("there is no lock")
+    with lease(board(tmp_path / "file"), run=Path("one")):
+        pass

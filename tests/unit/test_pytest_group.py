@@ -28,6 +28,7 @@ def run(script: str, folder: Path, *, seconds: float = 30, **environment: str) -
         ["sh", "-c", f"cd {folder}; {script}"],
         environment={**os.environ, **environment},
         log_file=folder / "log",
+        pid_file=folder / "pid",
         deadline=Deadline(seconds),
     )
 
@@ -82,7 +83,13 @@ def test_it_has_the_environment_that_was_given_and_no_input(tmp_path: Path) -> N
 
 def test_a_program_that_is_not_there_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        run_group(["/nowhere/pytest"], environment={}, log_file=tmp_path / "log", deadline=Deadline(5))
+        run_group(
+            ["/nowhere/pytest"],
+            environment={},
+            log_file=tmp_path / "log",
+            pid_file=tmp_path / "pid",
+            deadline=Deadline(5),
+        )
 
 
 def test_at_the_limit_it_is_interrupted_and_may_clean_up(tmp_path: Path) -> None:
@@ -132,10 +139,11 @@ from roboticks_tasks.lifecycle.support import group
 from roboticks_tasks.signals import handled
 from roboticks_tasks.waiting import Deadline
 group.INTERRUPT_GRACE = float(sys.argv[2])
-with handled():
+with handled() as interruption:
     try:
-        log = Path("log")
-        group.run_group(["sh", "-c", sys.argv[1]], environment=os.environ, log_file=log, deadline=Deadline(60))
+        files = {"log_file": Path("log"), "pid_file": Path("pid")}
+        with interruption.raising():
+            group.run_group(["sh", "-c", sys.argv[1]], environment=os.environ, deadline=Deadline(60), **files)
     except Cancelled as error:
         sys.exit(error.exit_code)
 """
@@ -172,3 +180,23 @@ def test_a_second_signal_does_not_leave_the_tests_behind(tmp_path: Path) -> None
     script = f"trap '{insist}' INT; echo $$ >own; echo ready; while :; do sleep 0.01; done"
     assert cancel(script, tmp_path, grace=0.2) == ""
     assert not runs(pid_in(tmp_path / "own"))
+
+
+def test_the_tests_of_a_run_that_was_killed_can_be_stopped_by_another_process(tmp_path: Path) -> None:
+    script = "echo $$ >own; (trap '' INT TERM; echo $$ >deep; exec sleep 60) & echo ready; exec sleep 60"
+    command = [sys.executable, "-c", OURSELVES, script, "10"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        process.wait()
+        own = pid_in(tmp_path / "own")
+        assert runs(own)
+        assert group.stop_group(tmp_path / "pid") == f"stopped (pid {own})"
+        assert not runs(own)
+    assert group.stop_group(tmp_path / "pid") == "none were running"
+
+
+def test_a_pid_file_that_names_another_process_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_text(f"{os.getpid()} 1\n")
+    assert group.stop_group(tmp_path / "pid") == "none were running"

@@ -30,7 +30,8 @@ def test_the_first_signal_raises_and_the_second_is_swallowed(name: str, number: 
     done = run(f"""
 with handled() as interruption:
     try:
-        send("{name}")
+        with interruption.raising():
+            send("{name}")
         print("not raised")
     except Exception:
         print("swallowed by a handler of exceptions")
@@ -42,10 +43,11 @@ with handled() as interruption:
     assert done.stdout == f"{number} {128 + number} {number}\n", done.stderr
 
 
-def test_under_the_shield_a_signal_is_remembered_and_raises_nothing() -> None:
+def test_behind_the_work_a_signal_is_remembered_and_raises_nothing() -> None:
     done = run("""
 with handled() as interruption:
-    interruption.shield()
+    with interruption.raising():
+        pass
     send("SIGTERM")
     send("SIGINT")
     print(interruption.received)
@@ -53,13 +55,57 @@ with handled() as interruption:
     assert done.stdout == "15\n", done.stderr
 
 
+def test_a_signal_before_the_work_keeps_it_from_beginning() -> None:
+    done = run("""
+with handled() as interruption:
+    send("SIGTERM")
+    try:
+        with interruption.raising():
+            print("begun")
+    except Cancelled as error:
+        print(error)
+""")
+    assert done.stdout == "signal 15\n", done.stderr
+
+
+def test_a_signal_at_any_moment_lets_the_clean_up_have_its_turn() -> None:
+    """A signal is sent at every line that is executed, from the beginning of the work to its end."""
+    done = run("""
+def scenario(moment):
+    steps, log = [0], []
+    def trace(frame, event, argument):
+        steps[0] += 1
+        if steps[0] == moment:
+            send("SIGTERM")
+        return trace
+    with handled() as interruption:
+        sys.settrace(trace)
+        try:
+            with interruption.raising():
+                log.append("work")
+        except BaseException:
+            pass
+        log.append("clean-up")
+        sys.settrace(None)
+    return log, steps[0] < moment
+moment, over = 1, False
+while not over:
+    log, over = scenario(moment)
+    assert log[-1] == "clean-up", moment
+    moment += 1
+print(moment > 15)
+""")
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_a_signal_ends_a_blocking_call_at_once() -> None:
     done = run("""
-with handled():
+with handled() as interruption:
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        signal.signal(signal.SIGALRM, lambda *_: send("SIGTERM"))
-        time.sleep(60)
+        with interruption.raising():
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            signal.signal(signal.SIGALRM, lambda *_: send("SIGTERM"))
+            time.sleep(60)
     except Cancelled as error:
         print(error)
 """)
@@ -70,7 +116,7 @@ def test_the_handlers_of_before_are_back_afterwards_even_after_a_signal() -> Non
     done = run("""
 before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 try:
-    with handled():
+    with handled() as interruption, interruption.raising():
         send("SIGTERM")
 except Cancelled:
     pass

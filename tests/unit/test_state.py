@@ -13,11 +13,14 @@ import pytest
 from roboticks_tasks import state
 from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.models import Binary, Dsn, StepResult
+from roboticks_tasks.profiles import Profile
+
+SIM = Profile(name="sim")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    state.create(tmp_path / "run", "sim")
+    state.create(tmp_path / "run", SIM)
     return tmp_path / "run"
 
 
@@ -35,7 +38,7 @@ def test_what_is_saved_is_what_is_loaded(folder: Path) -> None:
 
 def test_a_new_run_gets_an_id_of_its_own(folder: Path) -> None:
     first = state.load(folder).run_id
-    assert state.create(folder, "sim").run_id != first
+    assert state.create(folder, SIM).run_id != first
 
 
 def test_run_folders_of_the_same_second_differ(tmp_path: Path) -> None:
@@ -47,7 +50,7 @@ def test_a_new_run_removes_what_could_be_taken_for_its_own_and_nothing_else(tmp_
     keep = ("test-run.log", "notes.txt")
     for name in (*state.STALE_FILES, *keep):
         (tmp_path / name).write_text("old")
-    state.create(tmp_path, "sim")
+    state.create(tmp_path, SIM)
     assert {path.name for path in tmp_path.iterdir()} == {state.STATE_FILE, *keep}
     assert state.load(tmp_path).profile == "sim"
 
@@ -127,13 +130,13 @@ def test_a_write_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"the output folder .*/file/run cannot be written: Not a directory; .*--art"):
-        state.create(tmp_path / "file" / "run", "sim")
+        state.create(tmp_path / "file" / "run", SIM)
 
 
 def test_a_stale_file_that_cannot_be_removed_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "results.xml").mkdir()
     with pytest.raises(ConfigError, match="cannot be written: Is a directory"):
-        state.create(tmp_path, "sim")
+        state.create(tmp_path, SIM)
 
 
 def test_a_folder_without_permission_is_said_in_a_sentence(tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_a_folder_without_permission_is_said_in_a_sentence(tmp_path: Path) -> No
         os.seteuid(65534)
     try:
         with pytest.raises(ConfigError, match="cannot be written: Permission denied"):
-            state.create(tmp_path, "sim")
+            state.create(tmp_path, SIM)
     finally:
         if user == 0:
             os.seteuid(0)

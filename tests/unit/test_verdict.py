@@ -10,7 +10,7 @@ import pytest
 
 from roboticks_tasks import errors
 from roboticks_tasks.errors import Cancelled, Verdict
-from roboticks_tasks.lifecycle.support.verdict import judge, step_result
+from roboticks_tasks.lifecycle.support.verdict import judge, killed_step, step_result
 from roboticks_tasks.models import PytestResult, StepResult, TeardownPart, TeardownReport
 from roboticks_tasks.state import RunState
 
@@ -19,6 +19,8 @@ NO_DSN = step_result("await_dsn", 1.0, errors.RegistrationError("no DSN"))
 NOT_TORN_DOWN = step_result("teardown", 1.0, errors.TargetError("gone"))
 GREEN = PytestResult(exit_code=0, junit="", passed=3, failed=0, errors=0, skipped=1, duration=1)
 RED = PytestResult(exit_code=1, junit="", passed=3, failed=1, errors=1, skipped=1, duration=1)
+SWALLOWED = PytestResult(exit_code=0, junit="", passed=3, failed=1, errors=0, skipped=0, duration=1)
+UNCOVERED = PytestResult(exit_code=1, junit="", passed=3, failed=0, errors=0, skipped=0, duration=1)
 UNSAFE = TeardownReport(
     parts=(
         TeardownPart(name="log", ok=True, detail="5 bytes", duration=0),
@@ -32,25 +34,27 @@ def run(*steps: StepResult, **values: Any) -> RunState:
 
 
 @pytest.mark.parametrize(
-    ("state", "number", "verdict", "code", "reason"),
+    ("state", "verdict", "code", "reason"),
     [
-        (run(FINE, tests=GREEN), None, "passed", 0, "3 tests passed"),
-        (run(FINE), None, "passed", 0, "no step failed"),
-        (run(), None, "passed", 0, "no step failed"),
-        (run(FINE, tests=GREEN, teardown=UNSAFE), None, "bench-error", 17, "device manager: it still runs"),
-        (run(FINE, tests=RED), None, "failed", 1, "2 of 5 tests failed"),
-        (run(FINE, tests=RED, teardown=UNSAFE), None, "failed", 1, "2 of 5 tests failed"),
-        (run(FINE, NO_DSN), None, "bench-error", 12, "no DSN"),
-        (run(FINE, NO_DSN, NOT_TORN_DOWN), None, "bench-error", 12, "no DSN"),
-        (run(FINE, NO_DSN, tests=RED, teardown=UNSAFE), None, "bench-error", 12, "no DSN"),
-        (run(FINE, NO_DSN, tests=RED, teardown=UNSAFE), signal.SIGTERM, "cancelled", 143, "cancelled by signal 15"),
-        (run(FINE, tests=GREEN), signal.SIGINT, "cancelled", 130, "cancelled by signal 2"),
+        (run(FINE, tests=GREEN), "passed", 0, "3 tests passed, 1 skipped"),
+        (run(FINE), "config-error", 15, "no tests were run"),
+        (run(FINE, tests=GREEN, teardown=UNSAFE), "bench-error", 17, "device manager: it still runs"),
+        (run(FINE, NOT_TORN_DOWN, tests=GREEN), "bench-error", 17, "teardown failed: gone"),
+        (run(FINE, tests=RED), "failed", 1, "2 of 5 tests failed"),
+        (run(FINE, tests=SWALLOWED), "failed", 1, "1 of 4 tests failed"),
+        (run(FINE, tests=UNCOVERED), "failed", 1, "3 tests passed, but the test command ended with 1"),
+        (run(FINE, tests=RED, teardown=UNSAFE), "failed", 1, "2 of 5 tests failed"),
+        (run(FINE, NOT_TORN_DOWN, tests=RED), "failed", 1, "2 of 5 tests failed"),
+        (run(FINE, NO_DSN), "bench-error", 12, "no DSN"),
+        (run(FINE, NO_DSN, NOT_TORN_DOWN), "bench-error", 12, "no DSN"),
+        (run(FINE, NO_DSN, tests=RED, teardown=UNSAFE), "bench-error", 12, "no DSN"),
+        (run(FINE, killed_step("deploy")), "cancelled", 137, "the run was killed during deploy"),
+        (run(FINE, NO_DSN, tests=RED, signal=signal.SIGTERM), "cancelled", 143, "cancelled by signal 15"),
+        (run(FINE, tests=GREEN, signal=signal.SIGINT), "cancelled", 130, "cancelled by signal 2"),
     ],
 )
-def test_the_first_that_applies_decides(
-    state: RunState, number: int | None, verdict: str, code: int, reason: str
-) -> None:
-    judgement = judge(state, signal_number=number)
+def test_the_first_that_applies_decides(state: RunState, verdict: str, code: int, reason: str) -> None:
+    judgement = judge(state)
     assert (judgement.verdict, judgement.exit_code) == (verdict, code)
     assert reason in judgement.reason
 

@@ -77,7 +77,7 @@ def _own_junit(words: list[str]) -> Path | None:
     for word, following in zip(words, [*words[1:], ""], strict=True):
         for option in ("--junitxml", "--junit-xml"):
             if word == option and following:
-                return Path(following)
+                return Path(following).expanduser()
             if word.startswith(f"{option}="):
-                return Path(word.partition("=")[2])
+                return Path(word.partition("=")[2]).expanduser()
     return None

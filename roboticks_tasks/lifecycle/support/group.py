@@ -9,47 +9,83 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from roboticks_tasks import processes
 from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
+
+TESTS_PID = "tests.pid"
+"""Names the tests' process in the run's folder while they run, so that teardown can stop what a killed run left."""
 
 INTERRUPT_GRACE = 3.0
 """Seconds that the tests have to run their own clean-up when they are interrupted."""
 
 
-def run_group(argv: Sequence[str], *, environment: Mapping[str, str], log_file: Path, deadline: Deadline) -> int | None:
+def run_group(
+    argv: Sequence[str], *, environment: Mapping[str, str], log_file: Path, pid_file: Path, deadline: Deadline
+) -> int | None:
     """Run `argv` to its end and return its exit code (negative for a signal), None when `deadline` ended it.
 
     Its output goes to our stdout and to `log_file`. On a time-out, and when this process is told to stop, the group
     gets SIGINT (pytest runs no fixture teardown on SIGTERM), `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the
-    program left in its group is killed when it has ended. Raises OSError when it cannot be started.
+    program left in its group is killed when it has ended. `pid_file` names it while it runs, for `stop_group` of
+    another process. Raises OSError when it cannot be started.
     """
-    pipe, null = subprocess.PIPE, subprocess.DEVNULL
-    with log_file.open("wb", buffering=0) as copy:
-        process = subprocess.Popen(
-            list(argv), stdin=null, stdout=pipe, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
-        )
-        handle = os.pidfd_open(process.pid)
+    with log_file.open("wb", buffering=0) as copy, _started(argv, environment, pid_file) as (process, handle):
         assert process.stdout is not None
         try:
-            if not _forward(process.stdout, handle, copy, deadline):
-                _interrupt(process, handle, copy)
-                return None
-            return process.wait()
+            if _forward(process.stdout, handle, copy, deadline):
+                return process.wait()
+            _interrupt(process, handle, copy)
+            return None
         except BaseException:
             _interrupt(process, handle, copy)
             raise
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+
+
+def stop_group(pid_file: Path) -> str:
+    """Stop the program that `pid_file` names, if its own process could not; return what was done, in words."""
+    try:
+        pid, started = map(int, pid_file.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return "none were running"
+    alive = processes.is_alive(pid, started)
+    if alive:
+        processes.stop(pid, started, grace=INTERRUPT_GRACE, ask=signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    pid_file.unlink(missing_ok=True)
+    return f"stopped (pid {pid})" if alive else "none were running"
+
+
+@contextmanager
+def _started(
+    argv: Sequence[str], environment: Mapping[str, str], pid_file: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    process = subprocess.Popen(
+        list(argv), stdin=null, stdout=pipe, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
+    )
+    handle = None
+    try:
+        handle = os.pidfd_open(process.pid)
+        pid_file.write_text(f"{process.pid} {processes.start_time(process.pid) or 0}\n", encoding="ascii")
+        yield process, handle
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
             process.stdout.close()
+        if handle is not None:
             os.close(handle)
+        with suppress(OSError):
+            pid_file.unlink(missing_ok=True)
 
 
 def _forward(stream: IO[bytes], handle: int, copy: IO[bytes], deadline: Deadline) -> bool:
@@ -77,7 +113,7 @@ def _pass_on(stream: IO[bytes], copy: IO[bytes]) -> bool:
     except BlockingIOError:
         return True
     _keep(copy, chunk)
-    with suppress(OSError, ValueError):  # our own stdout may be closed; the tests go on, the log has it all
+    with suppress(OSError, ValueError):  # our own stdout may be gone; the tests go on, the log has it all
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), chunk)
     return bool(chunk)

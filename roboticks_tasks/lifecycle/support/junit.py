@@ -62,6 +62,8 @@ def stamp(path: Path, properties: Mapping[str, str]) -> None:
     if holder is None:
         holder = ElementTree.Element("properties")
         suite.insert(0, holder)
+    for old in [each for each in holder if each.get("name") in properties]:
+        holder.remove(old)
     for name, value in properties.items():
         ElementTree.SubElement(holder, "property", name=name, value=value.translate(ILLEGAL))
     new = path.with_name(f".{path.name}.new")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from roboticks_tasks.models import DeviceManager
 from roboticks_tasks.profiles import Profile
 
 
@@ -19,10 +20,10 @@ class Places(NamedTuple):
     log: str
 
 
-def places(profile: Profile) -> Places:
-    """Return the paths that `profile` means."""
+def places(profile: Profile, dm: DeviceManager | None = None) -> Places:
+    """Return the paths that `profile` means; those of `dm` where one runs already."""
     spec = profile.device_manager
-    root = spec.root.rstrip("/") or "/"
+    root = (dm.root if dm else spec.root).rstrip("/") or "/"
     return Places(
         root=root,
         binary=f"{root}/install/bin/device-manager",

@@ -6,16 +6,25 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from roboticks_tasks import state
-from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, ConfigError, RoboticksError, Verdict
+from roboticks_tasks.errors import (
+    EXIT_PASSED,
+    EXIT_REPORT_NOT_WRITTEN,
+    BoardInUseError,
+    ConfigError,
+    RoboticksError,
+    Verdict,
+)
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
 from roboticks_tasks.lifecycle.support import junit
-from roboticks_tasks.lifecycle.support.verdict import judge, step_result
+from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
+from roboticks_tasks.lifecycle.support.verdict import judge, killed_step, step_result
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 
@@ -48,15 +57,19 @@ class Record:
 
     @classmethod
     def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
-        """Start a new run in `artifacts`."""
-        run = state.create(artifacts, profile.name)
+        """Start a new run in `artifacts`, and stop the tests of one that was killed there."""
+        stop_group(artifacts / TESTS_PID)
+        run = state.create(artifacts, profile)
         sink(RunStarted(run_id=run.run_id, profile=profile.name))
         return cls(profile, artifacts, sink=sink, run=run)
 
     @classmethod
     def resume(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
-        """Go on with the run in `artifacts`, from another process."""
-        return cls(profile, artifacts, sink=sink, run=state.load(artifacts, profile.name))
+        """Go on with the run in `artifacts`, from another process; a step that was killed there counts as cancelled."""
+        run = state.load(artifacts, profile.name)
+        if run.running is not None:
+            run = state.with_step(run, killed_step(run.running))
+        return cls(profile, artifacts, sink=sink, run=run)
 
     def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call one of the seven functions; its name, time and value become part of the run."""
@@ -64,24 +77,36 @@ class Record:
         self._sink(StepStarted(name=name, timeout=_limit(self._profile, name)))
         begin = time.monotonic()
         try:
+            if name != "teardown":  # whatever is wrong with the disk, teardown has its turn
+                self._save(msgspec.structs.replace(self.run, running=name))
             value = function(*args, **kwargs)
             step = step_result(name, time.monotonic() - begin)
-            self.run = state.with_step(self.run, step, **{FIELDS[name]: value})
-            state.save(self._artifacts, self.run)
+            self._save(state.with_step(self.run, step, **{FIELDS[name]: value}))
         except BaseException as error:
             step = step_result(name, time.monotonic() - begin, error)
-            self.run = state.with_step(self.run, step)
             with suppress(ConfigError):  # the disk may be what broke; the result tells it all the same
-                state.save(self._artifacts, self.run)
+                self._save(state.with_step(self.run, step))
             raise
         finally:
             self._sink(StepFinished(name=name, outcome=step.outcome, duration=step.duration, error=step.error))
         return value
 
+    def blame(self, error: BaseException) -> None:
+        """Take note of what ended the run outside any step."""
+        if all(step.outcome == "ok" for step in self.run.steps):
+            self.run = state.with_step(self.run, step_result("run", 0.0, error))
+
+    def _save(self, run: state.RunState) -> None:
+        self.run = run
+        state.save(self._artifacts, run)
+
     def finish(self, *, signal_number: int | None = None) -> RunResult:
-        """Judge the run, write result.json and tell everyone."""
+        """Judge the run, write result.json and tell everyone; a signal that ended the run stays part of it."""
+        if signal_number is not None:
+            with suppress(ConfigError):
+                self._save(msgspec.structs.replace(self.run, signal=signal_number))
         run = self.run
-        judgement = judge(run, signal_number=signal_number)
+        judgement = judge(run)
         result = RunResult(
             run_id=run.run_id,
             profile=run.profile,
@@ -97,7 +122,7 @@ class Record:
             tests=run.tests,
             teardown=run.teardown,
         )
-        result = self._write(result)
+        result = write_result(self._artifacts, result)
         self._sink(
             RunFinished(
                 run_id=result.run_id,
@@ -109,16 +134,37 @@ class Record:
         )
         return result
 
-    def _write(self, result: RunResult) -> RunResult:
-        content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-        try:
-            _write_verdict(self._artifacts / "results.xml", result)
-            state.write_atomically(self._artifacts / "result.json", content)
-        except (RoboticksError, OSError) as error:
-            log.error("the run's result could not be written: %s", error)
-            if result.exit_code == EXIT_PASSED:
-                return msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
-        return result
+
+def refuse(profile: Profile, artifacts: Path, error: BoardInUseError) -> None:
+    """Leave the refusal as the folder's result: CI must not read the green of an earlier run there."""
+    if str(artifacts.absolute()) in str(error):
+        return  # the run that has the board writes into this very folder
+    (artifacts / "results.xml").unlink(missing_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    result = RunResult(
+        run_id="refused",
+        profile=profile.name,
+        verdict=error.verdict,
+        exit_code=error.exit_code,
+        reason=str(error),
+        started_at=now,
+        duration=0,
+    )
+    artifacts.mkdir(parents=True, exist_ok=True)
+    write_result(artifacts, result)
+
+
+def write_result(artifacts: Path, result: RunResult) -> RunResult:
+    """Write result.json, then the verdict into results.xml; return the result, worse if one could not be written."""
+    content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    try:
+        state.write_atomically(artifacts / "result.json", content)
+        _write_verdict(artifacts / "results.xml", result)
+    except (RoboticksError, OSError) as error:
+        log.error("the run's result could not be written: %s", error)
+        if result.exit_code == EXIT_PASSED:
+            return msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
+    return result
 
 
 def _write_verdict(path: Path, result: RunResult) -> None:

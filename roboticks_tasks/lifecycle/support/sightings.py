@@ -156,7 +156,7 @@ def check_platform(backend: BackendRef) -> None:
 def describe_platform(dm: DeviceManager) -> str:
     """Say whether the platform answers, and what it knows; never raises."""
     try:
-        with open_client(dm.backend) as client:
+        with open_client(dm.backend, quick=True) as client:
             if not client.can_read:
                 return f"the platform {dm.backend.url} was not asked (no API key, organization and project)"
             online = [str(device.get("dsn")) for device in client.devices(status="online")]

@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 from roboticks_tasks.errors import (
     EXIT_BUG,
+    EXIT_KILLED,
     EXIT_PASSED,
     EXIT_TEARDOWN_INCOMPLETE,
     EXIT_TESTS_FAILED,
     Cancelled,
+    NoVerdictError,
     RoboticksError,
     Verdict,
 )
-from roboticks_tasks.models import StepResult
+from roboticks_tasks.models import PytestResult, StepResult
 from roboticks_tasks.state import RunState
 
 
@@ -43,19 +45,48 @@ def step_result(name: str, duration: float, error: BaseException | None = None) 
     return StepResult(name=name, outcome="failed", duration=duration, error=reason, exit_code=code, verdict=verdict)
 
 
-def judge(run: RunState, *, signal_number: int | None = None) -> Judgement:
+def killed_step(name: str) -> StepResult:
+    """Return the result of a step that had begun when its process was killed."""
+    reason = f"the run was killed during {name}"
+    return StepResult(
+        name=name, outcome="cancelled", duration=0, error=reason, exit_code=EXIT_KILLED, verdict=Verdict.CANCELLED
+    )
+
+
+def judge(run: RunState) -> Judgement:
     """Return the judgement: signal, then the first failing step, then the tests, then teardown."""
-    if signal_number is not None:
-        cancelled = Cancelled(signal_number)
+    if run.signal is not None:
+        cancelled = Cancelled(run.signal)
         return Judgement(Verdict.CANCELLED, cancelled.exit_code, f"cancelled by {cancelled}")
+    torn_down = next((step for step in run.steps if step.name == "teardown"), None)
     for step in run.steps:
-        if step.outcome != "ok":
+        if step.outcome != "ok" and step is not torn_down:
             return Judgement(Verdict(step.verdict or Verdict.BENCH_ERROR), step.exit_code, step.error or step.name)
-    tests = run.tests
-    if tests is not None and not tests.ok:
-        broken = tests.failed + tests.errors
-        return Judgement(Verdict.FAILED, EXIT_TESTS_FAILED, f"{broken} of {broken + tests.passed} tests failed")
-    if run.teardown is not None and not run.teardown.ok:
-        parts = "; ".join(f"{part.name}: {part.detail}" for part in run.teardown.parts if not part.ok)
-        return Judgement(Verdict.BENCH_ERROR, EXIT_TEARDOWN_INCOMPLETE, f"tests passed, teardown did not: {parts}")
-    return Judgement(Verdict.PASSED, EXIT_PASSED, f"{tests.passed} tests passed" if tests else "no step failed")
+    if run.tests is None:
+        return Judgement(Verdict.CONFIG_ERROR, NoVerdictError.exit_code, "no tests were run")
+    if not run.tests.ok:
+        return Judgement(Verdict.FAILED, EXIT_TESTS_FAILED, _count_failures(run.tests))
+    passed = _count_passed(run.tests)
+    problem = _describe_teardown(run, torn_down)
+    if problem:
+        return Judgement(Verdict.BENCH_ERROR, EXIT_TEARDOWN_INCOMPLETE, f"{passed}, but teardown failed: {problem}")
+    return Judgement(Verdict.PASSED, EXIT_PASSED, passed)
+
+
+def _count_failures(tests: PytestResult) -> str:
+    broken = tests.failed + tests.errors
+    if broken:
+        return f"{broken} of {broken + tests.passed} tests failed"
+    return f"{_count_passed(tests)}, but the test command ended with {tests.exit_code}"
+
+
+def _count_passed(tests: PytestResult) -> str:
+    skipped = f", {tests.skipped} skipped" if tests.skipped else ""
+    return f"{tests.passed} {'test' if tests.passed == 1 else 'tests'} passed{skipped}"
+
+
+def _describe_teardown(run: RunState, step: StepResult | None) -> str:
+    if step is not None and step.outcome != "ok":
+        return step.error or "it was broken off"
+    parts = run.teardown.parts if run.teardown is not None else ()
+    return "; ".join(f"{part.name}: {part.detail}" for part in parts if not part.ok)
