@@ -138,9 +138,10 @@ def as_in_run(profile: Profile, run: RunState) -> Profile:
     return replace(profile, device_manager=manager, local_platform=platform)
 
 
-def save(artifacts: Path, state: RunState) -> None:
-    """Write the state, atomically."""
-    write_atomically(artifacts / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
+def save(artifacts: Path, state: RunState, *, durable: bool = True) -> None:
+    """Write the state, atomically; `durable` makes it survive a power cut, not only the death of this process."""
+    content = msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"
+    write_atomically(artifacts / STATE_FILE, content, durable=durable)
 
 
 def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
@@ -149,14 +150,15 @@ def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
     return msgspec.structs.replace(state, steps=steps, running=None, **values)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file so that it is either whole or as it was before; ConfigError when the folder does not take it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -78,7 +78,7 @@ class Record:
         begin = time.monotonic()
         try:
             if name != "teardown":  # whatever is wrong with the disk, teardown has its turn
-                self._save(msgspec.structs.replace(self.run, running=name))
+                self._save(msgspec.structs.replace(self.run, running=name), durable=False)
             value = function(*args, **kwargs)
             step = step_result(name, time.monotonic() - begin)
             self._save(state.with_step(self.run, step, **{FIELDS[name]: value}))
@@ -96,9 +96,9 @@ class Record:
         if all(step.outcome == "ok" for step in self.run.steps):
             self.run = state.with_step(self.run, step_result("run", 0.0, error))
 
-    def _save(self, run: state.RunState) -> None:
+    def _save(self, run: state.RunState, *, durable: bool = True) -> None:
         self.run = run
-        state.save(self._artifacts, run)
+        state.save(self._artifacts, run, durable=durable)
 
     def finish(self, *, signal_number: int | None = None) -> RunResult:
         """Judge the run, write result.json and tell everyone; a signal that ended the run stays part of it."""
