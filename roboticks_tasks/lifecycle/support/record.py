@@ -139,7 +139,6 @@ def refuse(profile: Profile, artifacts: Path, error: BoardInUseError) -> None:
     """Leave the refusal as the folder's result: CI must not read the green of an earlier run there."""
     if str(artifacts.absolute()) in str(error):
         return  # the run that has the board writes into this very folder
-    (artifacts / "results.xml").unlink(missing_ok=True)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     result = RunResult(
         run_id="refused",
@@ -150,7 +149,9 @@ def refuse(profile: Profile, artifacts: Path, error: BoardInUseError) -> None:
         started_at=now,
         duration=0,
     )
-    artifacts.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # the refusal itself is told by the exception
+        artifacts.mkdir(parents=True, exist_ok=True)
+        (artifacts / "results.xml").unlink(missing_ok=True)
     write_result(artifacts, result)
 
 
