@@ -192,7 +192,7 @@ def test_a_tampered_certificate_request_is_refused(platform: Platform, serial: s
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 100_000]
+    "raw", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": NaN}', b'{"a": "\\ud800"}', b'{"a": 1e999}', b"[" * 100_000]
 )
 def test_a_body_that_is_no_json_object_is_422(platform: Platform, raw: bytes) -> None:
     response = platform.call("POST", REGISTER, data=raw, headers={"X-Project-Secret": platform.secret})
@@ -259,6 +259,13 @@ def test_devices_are_listed_in_pages(tmp_path: Path) -> None:
         assert [item["name"] for item in platform.get("devices", type="arm")["items"]] == ["n1", "n3"]
         assert platform.get("devices", status="offline")["total"] == 5
         assert platform.get("devices", status="online")["total"] == 0
+        assert platform.get("devices", group_id="any", page=2)["total"] == 0
+        assert platform.get("devices", group_id="any", page_size=7) == {
+            "items": [],
+            "total": 0,
+            "page": 1,
+            "page_size": 7,
+        }
 
 
 @pytest.mark.parametrize(

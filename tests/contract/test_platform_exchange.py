@@ -245,6 +245,9 @@ GARBAGE = (
     b'{"status": NaN}',
     b'{"status": "online", "metrics": {"a": NaN}}',
     b'{"status": "online", "metrics": {"a": "\\ud800"}}',
+    b'{"status": "online", "metrics": {"a": "\xed\xa0\x80"}}',
+    b'{"status": "online", "metrics": {"a": 1e999}}',
+    b'{"status": "online", "metrics": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}",
     b'{"status": "online", "metrics": []}',
     b'{"status": "online", "compositions": [7]}',
     b'{"status": "online", "interval": -1}',
@@ -313,6 +316,30 @@ def test_a_command_reaches_its_device(platform: Platform, connection: Connection
     assert response.status_code == 202
     received = json.loads(connection.client.take()[0])
     assert received == {"command_id": response.json()["command_id"], "type": 3, "payload": {"name": "nightly"}}
+
+
+def test_the_answer_to_a_command_tells_whether_the_device_was_there_to_get_it(
+    platform: Platform, connection: Connection
+) -> None:
+    def delivered() -> bool:
+        response = platform.call("POST", f"devices/{connection.dsn}/commands", json={"type": 3})
+        assert (response.status_code, set(response.json())) == (202, {"command_id", "delivered"})
+        return bool(response.json()["delivered"])
+
+    seen = [delivered()]
+    for status in ("online", "offline"):
+        connection.heartbeat(status)
+        connection.settle()
+        seen.append(delivered())
+    assert seen == [False, True, False]
+
+
+def test_a_device_that_is_deleted_while_connected_is_told_so(platform: Platform, connection: Connection) -> None:
+    connection.heartbeat()
+    connection.settle()
+    assert platform.call("DELETE", f"devices/{connection.dsn}").status_code == 204
+    connection.heartbeat()
+    assert connection.create(request_id="r") == {"error": "no such device is registered", "request_id": "r"}
 
 
 def test_a_broadcast_reaches_every_device(platform: Platform, connection: Connection, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sqlite3
 import subprocess
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from roboticks_tasks.sim.platform import messages, store, store_devices, store_sessions
-from roboticks_tasks.sim.topics import heartbeat, logs, session_response, sessions
+from roboticks_tasks.sim.platform import messages, store, store_devices, store_retention, store_sessions
+from roboticks_tasks.sim.platform.throttle import Throttle
+from roboticks_tasks.sim.topics import file_upload_request, heartbeat, logs, session_response, sessions
+
+log = logging.getLogger("tests.store")
 
 
 @pytest.fixture
@@ -174,6 +178,7 @@ def test_messages_are_applied_in_order_and_bad_ones_do_not_stop_the_rest(connect
             (logs(dsn), batch),
             (sessions(dsn), create),
         ],
+        throttle=Throttle(log),
     )
     assert [topic for topic, _ in replies] == [session_response(dsn)] * 2
     assert replies[0] == replies[1]
@@ -193,3 +198,204 @@ def test_forgetting_a_device_forgets_all_that_hangs_on_it(connection: sqlite3.Co
     tables = ("devices", "sessions", "logs", "log_batches")
     queries = [f"SELECT COUNT(*) FROM {table}" for table in tables]  # noqa: S608  the names stand above
     assert [connection.execute(query).fetchone()[0] for query in queries] == [0, 0, 0, 0]
+
+
+def counts(connection: sqlite3.Connection) -> list[int]:
+    """Return how many sessions, logs and log batches there are."""
+    queries = [f"SELECT COUNT(*) FROM {table}" for table in ("sessions", "logs", "log_batches")]  # noqa: S608  as above
+    return [connection.execute(query).fetchone()[0] for query in queries]
+
+
+def test_a_message_that_fails_costs_only_itself(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dsn = register(connection)
+
+    def half(connection: sqlite3.Connection, sender: messages.Sender, body: dict[str, object]) -> None:
+        messages.heartbeat(connection, sender, {**body, "metrics": {"half": 1}})
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr(messages, "HANDLERS", {**messages.HANDLERS, "heartbeat": half})
+    batch = b'{"sequence": 1, "boot_id": "b", "messages": []}'
+    create = b'{"action": "create", "name": "n", "request_id": "r"}'
+    sent = [(logs(dsn), batch), (heartbeat(dsn), b'{"status": "online"}'), (sessions(dsn), create)]
+    replies = store.transaction(connection, messages.apply, sent, throttle=Throttle(log))
+    assert [body["request_id"] for _, body in replies if isinstance(body, dict)] == ["r"]
+    assert counts(connection) == [1, 0, 1]
+    device = store_devices.find(connection, dsn)
+    assert device is not None
+    assert (device["status"], device["metrics"]) == ("offline", {})
+
+
+def test_a_request_that_fails_by_our_fault_is_answered(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dsn = register(connection)
+    monkeypatch.setattr(messages, "HANDLERS", {})
+    replies = messages.apply(connection, [(sessions(dsn), b'{"request_id": "r"}')], throttle=Throttle(log))
+    assert replies == [
+        (session_response(dsn), {"error": "the platform failed on this request: see its log", "request_id": "r"})
+    ]
+
+
+def test_requests_of_a_device_that_was_deleted_are_answered(connection: sqlite3.Connection) -> None:
+    dsn = "SIM-FFFFFFFF"
+    sent = [
+        (heartbeat(dsn), b'{"status": "online"}'),
+        (sessions(dsn), b'{"action": "create", "request_id": "r"}'),
+        (file_upload_request(dsn), b'{"request_id": "u"}'),
+        (sessions(dsn), b"garbage"),
+    ]
+    expected = [{"error": "no such device is registered", "request_id": name} for name in ("r", "u")]
+    replies = messages.apply(connection, sent, throttle=Throttle(log))
+    assert replies == [(session_response(dsn), body) for body in expected]
+
+
+def test_bad_messages_do_not_fill_the_log(connection: sqlite3.Connection, caplog: pytest.LogCaptureFixture) -> None:
+    _, dsn = register(connection)
+    throttle = Throttle(log)
+    sent = [
+        *[(heartbeat(dsn), b"garbage")] * 100,
+        *[(heartbeat("SIM-FFFFFFFF"), b"{}")] * 100,
+        *[(sessions(dsn), b"{}")] * 100,
+        *[(logs(dsn), b'{"sequence": 1, "boot_id": "b", "messages": [5]}')] * 100,
+    ]
+    messages.apply(connection, sent, throttle=throttle)
+    assert throttle.counts == {
+        "dropped message": 100,
+        "unknown device": 100,
+        "refused session": 100,
+        "bad log": 100,
+        "repeated log": 99,
+    }
+    lines = [record.getMessage() for record in caplog.records if "Dropped" in record.getMessage()]
+    assert [line.rpartition("(")[2] for line in lines] == [f"{2**power} times)" for power in range(7)] * 2
+
+
+def test_a_device_that_is_offline_runs_no_compositions(connection: sqlite3.Connection) -> None:
+    def beat(identity: str, *, online: bool, compositions: list[object] | None) -> None:
+        store_devices.beat(connection, identity, online=online, metrics=None, compositions=compositions, interval=None)
+
+    devices = [register(connection, serial) for serial in ("signs off", "says so itself", "platform restarts")]
+    for identity, _ in devices:
+        beat(identity, online=True, compositions=[{"name": "Hello"}])
+    beat(devices[0][0], online=False, compositions=None)
+    beat(devices[1][0], online=False, compositions=[{"name": "Hello"}])
+    shown = [store_devices.find(connection, dsn) for _, dsn in devices]
+    assert [device["compositions"] for device in shown if device] == [[], [], [{"name": "Hello"}]]
+    store_devices.all_offline(connection)
+    last = store_devices.find(connection, devices[2][1])
+    assert last is not None
+    assert (last["status"], last["compositions"]) == ("offline", [])
+
+
+@pytest.mark.parametrize("word", ["überhitzt", "ÜBERHITZT", "STRASSE", "straße"])
+def test_a_search_ignores_case_beyond_ascii(connection: sqlite3.Connection, word: str) -> None:
+    identity, _ = register(connection)
+    entries = [
+        store_sessions.Entry(1, "INFO", "m", "Überhitzt auf der Straße"),
+        store_sessions.Entry(2, "INFO", "m", ""),
+    ]
+    store_sessions.add_logs(connection, identity, session=None, boot="b", sequence=1, entries=entries)
+    wanted = store_sessions.Filter(search=word)
+    found, total = store_sessions.logs(connection, device=identity, wanted=wanted, offset=0, limit=9)
+    assert ([item["message"] for item in found], total) == (["Überhitzt auf der Straße"], 1)
+
+
+DAY = 86_400_000_000
+
+
+def fill(connection: sqlite3.Connection, device: str) -> tuple[str, str]:
+    """Keep an ended and an active session with a log message each, and one outside; return the sessions' ids.
+
+    All times of the device are those of a clock that was never set.
+    """
+    ended, _ = store_sessions.create(connection, device, request="1", name="n", metadata={}, started_at=1)
+    store_sessions.complete(connection, device, session=ended, status="completed", ended_at=2)
+    active, _ = store_sessions.create(connection, device, request="2", name="n", metadata={}, started_at=3)
+    for sequence, session in enumerate((active, ended, None)):
+        entries = [store_sessions.Entry(4, "INFO", "m", "text")]
+        store_sessions.add_logs(connection, device, session=session, boot="b", sequence=sequence, entries=entries)
+    return ended, active
+
+
+def test_what_is_older_than_two_weeks_by_our_clock_is_forgotten(
+    path: Path, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_retention, "SLICE", 1)
+    device, _ = register(connection)
+    ended, active = fill(connection, device)
+
+    async def tidy() -> None:
+        opened = store.Store(path)
+        await store_retention.tidy(opened)
+        await opened.close()
+
+    asyncio.run(tidy())
+    assert counts(connection) == [2, 3, 3]
+    age = {"age": (store_retention.DAYS * 24 + 1) * DAY // 24}
+    for table in ("sessions", "logs", "log_batches"):
+        connection.execute(f"UPDATE {table} SET kept_at = kept_at - :age", age)  # noqa: S608  the names stand above
+    store_sessions.add_logs(
+        connection, device, session=None, boot="b", sequence=9, entries=[store_sessions.Entry(4, "INFO", "m", "young")]
+    )
+    asyncio.run(tidy())
+    assert store_sessions.find(connection, ended) is None
+    assert store_sessions.find(connection, active) is not None
+    left = connection.execute("SELECT session_id, message FROM logs ORDER BY id").fetchall()
+    assert [tuple(row) for row in left] == [(active, "text"), (None, "young")]
+    assert [row["sequence"] for row in connection.execute("SELECT sequence FROM log_batches")] == [9]
+
+
+def test_a_start_with_nothing_old_does_not_look_at_every_log_message(connection: sqlite3.Connection) -> None:
+    device, _ = register(connection)
+    entries = [store_sessions.Entry(1, "INFO", "m", "")] * 20_000
+    _, active = fill(connection, device)
+    for sequence, session in ((7, None), (8, active)):
+        store_sessions.add_logs(connection, device, session=session, boot="b", sequence=sequence, entries=entries)
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection.set_progress_handler(step, 100)
+    assert not store_retention.forget(connection, before=1)
+    assert steps < 20
+
+
+def test_log_batches_of_a_deleted_session_are_forgotten(connection: sqlite3.Connection) -> None:
+    device, _ = register(connection)
+    _, active = fill(connection, device)
+    store_sessions.remove(connection, active)
+    assert counts(connection) == [1, 2, 3]
+    while store_retention.forget(connection, before=0):
+        pass
+    assert counts(connection) == [1, 2, 2]
+
+
+def test_a_file_of_version_1_is_upgraded_in_place_and_what_it_holds_counts_as_new(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA journal_mode = WAL")
+        old.execute("CREATE TABLE sessions (id TEXT)")
+        old.execute("CREATE TABLE logs (id INTEGER PRIMARY KEY)")
+        old.execute("CREATE TABLE log_batches (boot_id TEXT)")
+        for table in ("sessions", "logs", "log_batches"):
+            old.execute(f"INSERT INTO {table} VALUES (7)")  # noqa: S608  the names stand above
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    before = store_devices.now()
+    # Twice at once, as the store itself does.
+    with closing(store.connect(path)) as one, closing(store.connect(path)) as other:
+        assert int.from_bytes(path.read_bytes()[60:64], "big") == store.VERSION
+        for table in ("sessions", "logs", "log_batches"):
+            query = f"SELECT * FROM {table}"  # noqa: S608  the names stand above
+            (row,) = other.execute(query).fetchall()
+            assert row["kept_at"] >= before
+        assert one.execute("SELECT session_id FROM log_batches").fetchone()[0] is None
+
+
+def test_an_upgrade_that_a_crash_left_in_the_write_ahead_log_is_not_made_twice(connection: sqlite3.Connection) -> None:
+    store.transaction(connection, store.upgrade)
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION

@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import ssl
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from roboticks_tasks.sim.platform import directory, ports, service, store
+from roboticks_tasks.sim.platform import brokers, directory, ports, service, store
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ FAILED = 3
 """Exit code when the platform could not start or go on."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ALMOST_NOTHING = 1_000_000
+"""Free bytes below which a fault of reading or writing means that the disk is full."""
+
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -63,6 +67,8 @@ def explain(error: Exception, folder: Path) -> tuple[str, str]:
         # Before its errno is looked at: that is OpenSSL's, not the system's.
         return "failed", f"the certificates in {folder} are damaged, remove the folder to start afresh: {error}"
     number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, brokers.BrokerLostError):
+        return "failed", str(error)
     if isinstance(error, directory.AlreadyRunningError):
         return "already-running", str(error)
     if isinstance(error, ports.PortInUseError) or number == errno.EADDRINUSE:
@@ -72,6 +78,9 @@ def explain(error: Exception, folder: Path) -> tuple[str, str]:
     database = f"{folder / directory.DATABASE}: {error}"
     if isinstance(error, sqlite3.Error):
         name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_IOERR") and shutil.disk_usage(folder).free >= ALMOST_NOTHING:
+            # A quota looks like this too: SQLite does not pass on why the system refused.
+            return "failed", f"the system fails to read or write, check the disk and quotas ({name}): {database}"
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             return "disk-full", f"the disk of {folder} is full: {database}"
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
@@ -121,7 +130,9 @@ def main(words: Sequence[str] | None = None) -> int:
             asyncio.run(supervise(chosen, starter))
     except Exception as error:
         code, message = explain(error, folder)
-        log.error("%s", message, exc_info=error if code == "failed" else None)
+        # A traceback would tell nothing of a broker that was killed.
+        expected = code != "failed" or isinstance(error, brokers.BrokerLostError)
+        log.error("%s", message, exc_info=None if expected else error)
         announce(starter, {"error": {"code": code, "message": message}})
         return FAILED
     return 0

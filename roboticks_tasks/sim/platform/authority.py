@@ -7,6 +7,8 @@ start with all files in place does without it.
 
 from __future__ import annotations
 
+import re
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 730
 RENEW_SECONDS = 365 * 86400
-"""Our own certificates are made anew at a start when their file is older: half their life."""
+"""Our own certificates are made anew at a start when less than this is left of them: half their life."""
+
+VALIDITY = re.compile(rb"\x17\x0d\d{12}Z\x17\x0d(\d{12})Z")
+"""The validity of a certificate in DER: two UTCTime values (until 2049), of which the second is notAfter."""
 
 CLOCK_SKEW = timedelta(minutes=5)
 SERVER_NAME = "localhost"
@@ -112,7 +117,14 @@ def warm() -> None:
 def _stale(certificate: Path, key: Path) -> bool:
     if not (certificate.exists() and key.exists()):
         return True
-    return time.time() - certificate.stat().st_mtime > RENEW_SECONDS
+    # Not the file's age: a copied folder has young files. And not with `cryptography`, whose import takes long.
+    try:
+        found = VALIDITY.search(ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii")))
+        until = datetime.strptime(found[1].decode(), "%y%m%d%H%M%S").replace(tzinfo=UTC) if found else None
+    except ValueError:
+        # Damaged: whoever loads it says so, nothing is replaced silently.
+        return False
+    return until is not None and until.timestamp() - time.time() < RENEW_SECONDS
 
 
 def _key(path: Path) -> EllipticCurvePrivateKey:

@@ -32,10 +32,15 @@ async def known(request: Request) -> dict[str, Any]:
 
 
 async def listing(request: Request) -> JSONResponse:
-    """List devices in the order of their registration."""
+    """List devices in the order of their registration.
+
+    The local platform has no device groups (our choice): the documented filter `group_id` selects no device.
+    """
     query = request.query_params
     page, size = page_of(request)
     status = parse.choice(query, "status", among=store_devices.STATUSES)
+    if query.get("group_id"):
+        return JSONResponse({"items": [], "total": 0, "page": page, "page_size": size})
     items, total = await platform_of(request).store.read(
         store_devices.page, status=status, kind=query.get("type"), offset=(page - 1) * size, limit=size
     )
@@ -73,30 +78,36 @@ async def logs(request: Request) -> JSONResponse:
 
 
 async def command(request: Request) -> JSONResponse:
-    """Send a command to one device, on the topic of https://docs.roboticks.io/sdk/session-control."""
+    """Send a command to one device, on the topic of https://docs.roboticks.io/sdk/session-control.
+
+    The answer's `delivered` tells whether the device was online to get it (our choice: not documented).
+    """
     body = await body_of(request)
     device = await known(request)
-    return send_command(platform_of(request), body, topic=topics.device_commands(device["dsn"]))
+    sent = send_command(platform_of(request), body, topic=topics.device_commands(device["dsn"]))
+    return JSONResponse({"command_id": sent, "delivered": device["status"] == "online"}, 202)
 
 
 async def broadcast(request: Request) -> JSONResponse:
     """Send a command to all devices."""
-    return send_command(platform_of(request), await body_of(request), topic=topics.COMMANDS_BROADCAST)
+    sent = send_command(platform_of(request), await body_of(request), topic=topics.COMMANDS_BROADCAST)
+    return JSONResponse({"command_id": sent}, 202)
 
 
-def send_command(platform: Platform, body: dict[str, object], *, topic: str) -> JSONResponse:
-    """Publish a command; 422 for a body that is none, 503 while the broker is out of reach."""
+def send_command(platform: Platform, body: dict[str, object], *, topic: str) -> str:
+    """Publish a command and return its id; 422 for a body that is none, 503 while the broker is out of reach."""
     kind = body.get("type")
     if isinstance(kind, str):
         kind = parse.text(body, "type")
     elif isinstance(kind, bool) or not isinstance(kind, int):
         raise parse.InvalidError("type: must be a command's number or name")
-    wire = {"command_id": str(uuid.uuid4()), "type": kind, "payload": parse.mapping(body, "payload")}
+    identity = str(uuid.uuid4())
+    wire = {"command_id": identity, "type": kind, "payload": parse.mapping(body, "payload")}
     if len(json.dumps(wire)) > MESSAGE_LIMIT:
         raise parse.InvalidError(f"payload: the message is larger than {MESSAGE_LIMIT} bytes")
     if not platform.publish(topic, wire):
         raise HTTPException(503, "the platform has no connection to its broker")
-    return JSONResponse({"command_id": wire["command_id"]}, 202)
+    return identity
 
 
 def routes(project: str) -> list[Route]:

@@ -17,6 +17,8 @@ LOCK = "platform.lock"
 DATABASE = "platform.db"
 PROJECT_SECRET = "project-secret"  # noqa: S105 (a file's name)
 API_KEY = "api-key"
+UNFINISHED = ".roboticks-unfinished"
+"""How the names of our half-written files end: only those may be cleaned up, the folder is the user's."""
 
 
 class AlreadyRunningError(Exception):
@@ -25,7 +27,7 @@ class AlreadyRunningError(Exception):
 
 def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` atomically with `data`; it never exists half-written or with wider rights than `mode`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -54,8 +56,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(lock)
         raise AlreadyRunningError(f"another platform process is using {folder}") from error
     try:
-        for left in folder.glob(".*.[0-9]*"):
-            left.unlink()
+        for left in folder.glob(f".*{UNFINISHED}"):
+            if left.is_file() and not left.is_symlink():
+                left.unlink()
         yield
     finally:
         os.close(lock)

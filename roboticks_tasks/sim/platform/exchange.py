@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import messages
+from roboticks_tasks.sim.platform.throttle import Throttle
 
 if TYPE_CHECKING:
     from roboticks_tasks.sim.platform.authority import Files
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 1000
+OVERHEAD_BYTES = 400
+"""What a waiting message takes beside its payload: its topic, the objects around both, its place in the queue."""
+
 QUEUE_BYTES = 64 * 1024 * 1024
 """Messages beyond this that the store has not taken yet are dropped: memory must stay bounded."""
 
@@ -53,7 +57,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[messages.Message | None] = asyncio.Queue()
         self._waiting = 0
-        self._dropped = 0
+        self._throttle = Throttle(log)
         self._connection_changed = connection_changed
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=topics.PLATFORM_ID, clean_session=False, protocol=mqtt.MQTTv311
@@ -95,31 +99,31 @@ class Exchange:
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             received = [message for message in batch if message is not None]
-            self._waiting -= sum(len(payload) for _, payload in received)
+            self._waiting -= sum(len(payload) + OVERHEAD_BYTES for _, payload in received)
             await self._apply(received)
             if None in batch:
                 return
 
     async def _apply(self, received: list[messages.Message]) -> None:
         try:
-            replies = await self._store.write(messages.apply, received)
+            replies = await self._store.write(messages.apply, received, throttle=self._throttle)
         except sqlite3.Error as error:
-            log.error("Lost %d messages of devices: the database refuses: %s", len(received), error)
-            return
+            text = "Lost %d messages of devices: the database refuses: %s"
+            self._throttle.note("database", text, len(received), error, level=logging.ERROR)
+            replies = _refusals(received, f"the platform cannot use its database: {error}")
         except Exception:
             log.exception("Lost %d messages of devices", len(received))
-            return
+            replies = _refusals(received, "the platform failed on this request: see its log")
         for topic, body in replies:
             if not self.publish(topic, body):
-                log.warning("Could not reply on %s: no connection to the broker", topic)
+                self._throttle.note("no reply", "Could not reply on %s: no connection to the broker", topic)
 
     def _take(self, topic: str, payload: bytes) -> None:
-        if self._waiting + len(payload) > QUEUE_BYTES:
-            self._dropped += 1
-            if self._dropped & (self._dropped - 1) == 0:
-                log.error("Dropped %d messages: the store does not keep up", self._dropped)
+        size = len(payload) + OVERHEAD_BYTES
+        if self._waiting + size > QUEUE_BYTES:
+            self._throttle.note("overflow", "Dropped a message on %s: the store does not keep up", topic)
             return
-        self._waiting += len(payload)
+        self._waiting += size
         self._queue.put_nowait((topic, payload))
 
     def _soon(self, work: Callable[..., None], *args: object) -> None:
@@ -152,6 +156,11 @@ class Exchange:
             self._soon(self._queue.put_nowait, None)
         elif not message.retain:
             self._soon(self._take, message.topic, message.payload)
+
+
+def _refusals(received: list[messages.Message], why: str) -> list[messages.Reply]:
+    """Return replies to those messages of a lost batch whose senders wait for one."""
+    return [reply for reply in (messages.refusal(message, why) for message in received) if reply is not None]
 
 
 def _no_delay(_client: mqtt.Client, _data: Any, connection: Any) -> None:

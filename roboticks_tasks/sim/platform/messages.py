@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import parse, store_devices, store_sessions
-
-log = logging.getLogger(__name__)
+from roboticks_tasks.sim.platform.throttle import Throttle
 
 Message = tuple[str, bytes]
 """Topic and payload as received."""
@@ -20,39 +20,91 @@ Message = tuple[str, bytes]
 Reply = tuple[str, object]
 """Topic and the object to send as JSON."""
 
-Handler = Callable[[sqlite3.Connection, str, str, dict[str, object]], Reply | None]
-"""Gets the connection, the device's id and DSN, and the payload."""
+
+class Sender(NamedTuple):
+    """The device that a message is from."""
+
+    id: str
+    dsn: str
+    throttle: Throttle
+    """Where trouble with its messages is noted."""
+
+
+Handler = Callable[[sqlite3.Connection, Sender, dict[str, object]], Reply | None]
+
+UNKNOWN = "no such device is registered"
+"""The error by which a device that was deleted learns that it must register again."""
 
 ENDS = ("completed", "failed")
 LONGEST_INTERVAL = 86_400.0
 LATEST_US = parse.LATEST * 1_000_000
 LONGEST_ID = 200
 
+REQUESTS = ("sessions", "file_upload/request")
+"""Kinds of messages whose sender waits for a reply."""
 
-def apply(connection: sqlite3.Connection, batch: Iterable[Message]) -> list[Reply]:
-    """Apply messages in their order and return the replies; what makes no sense is logged and dropped."""
+
+def apply(connection: sqlite3.Connection, batch: Iterable[Message], *, throttle: Throttle) -> list[Reply]:
+    """Apply messages in their order and return the replies; what makes no sense is noted and dropped.
+
+    A message that fails costs only itself. Raises sqlite3.OperationalError: a disk that refuses concerns all.
+    """
     replies = []
     for topic, payload in batch:
+        connection.execute("SAVEPOINT message")
         try:
-            reply = _apply(connection, topic, payload)
+            reply = _apply(connection, topic, payload, throttle=throttle)
+        except sqlite3.OperationalError:
+            raise
         except parse.InvalidError as error:
-            log.warning("Dropped a message on %s: %s", topic, error)
-        else:
-            if reply is not None:
-                replies.append(reply)
+            throttle.note("dropped message", "Dropped a message on %s: %s", topic, error)
+            reply = None
+        except Exception as error:
+            connection.execute("ROLLBACK TO message")
+            throttle.note("failed message", "A message on %s failed: %r", topic, error, level=logging.ERROR)
+            reply = refusal((topic, payload), "the platform failed on this request: see its log")
+        connection.execute("RELEASE message")
+        if reply is not None:
+            replies.append(reply)
     return replies
 
 
-def _apply(connection: sqlite3.Connection, topic: str, payload: bytes) -> Reply | None:
+def _apply(connection: sqlite3.Connection, topic: str, payload: bytes, *, throttle: Throttle) -> Reply | None:
     # The device is the one that the topic names, as documented: the broker lets no other device publish there.
-    _, _, dsn, kind = topic.split("/", 3)
+    dsn, kind = _parts(topic)
     device = connection.execute("SELECT id FROM devices WHERE dsn = ?", (dsn,)).fetchone()
     if device is None:
-        raise parse.InvalidError("no such device is registered")
-    return HANDLERS[kind](connection, device["id"], dsn, parse.json_object(payload))
+        throttle.note("unknown device", "Dropped a message on %s: %s", topic, UNKNOWN)
+        return refusal((topic, payload), UNKNOWN)
+    return HANDLERS[kind](connection, Sender(device["id"], dsn, throttle), parse.json_object(payload))
 
 
-def heartbeat(connection: sqlite3.Connection, device: str, _dsn: str, body: dict[str, object]) -> None:
+def refusal(message: Message, why: str) -> Reply | None:
+    """Return the reply that spares the sender of a request the wait for one; None when it does not wait."""
+    topic, payload = message
+    dsn, kind = _parts(topic)
+    if kind not in REQUESTS:
+        return None
+    try:
+        body = parse.json_object(payload)
+    except parse.InvalidError:
+        return None
+    return topics.session_response(dsn), {"error": why, **_echo(body)}
+
+
+def _parts(topic: str) -> tuple[str, str]:
+    """Return the DSN and the kind of message that a topic names."""
+    _, _, dsn, kind = topic.split("/", 3)
+    return dsn, kind
+
+
+def _echo(body: Mapping[str, object]) -> dict[str, object]:
+    """Return what tells the sender which request is answered."""
+    given = body.get("request_id")
+    return {} if given is None else {"request_id": given}
+
+
+def heartbeat(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> None:
     """Note status, metrics and compositions; `interval` (seconds) says when silence means offline."""
     status = parse.choice(body, "status", among=("online", "offline"))
     if status is None:
@@ -69,7 +121,7 @@ def heartbeat(connection: sqlite3.Connection, device: str, _dsn: str, body: dict
         microseconds = round(interval * 1_000_000)
     store_devices.beat(
         connection,
-        device,
+        sender.id,
         online=status == "online",
         metrics=metrics,
         compositions=compositions,
@@ -77,19 +129,17 @@ def heartbeat(connection: sqlite3.Connection, device: str, _dsn: str, body: dict
     )
 
 
-def session(connection: sqlite3.Connection, device: str, dsn: str, body: dict[str, object]) -> Reply:
+def session(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> Reply:
     """Create or complete a session; the reply carries its id, or an error."""
-    given = body.get("request_id")
-    echo = {} if given is None else {"request_id": given}
     try:
         act = {"create": _create, "complete": _complete}.get(str(body.get("action")))
         if act is None:
             raise parse.InvalidError("action: must be create or complete")
-        answer = act(connection, device, body)
+        answer = act(connection, sender.id, body)
     except parse.InvalidError as error:
-        log.warning("Refused a session request of %s: %s", dsn, error)
+        sender.throttle.note("refused session", "Refused a session request of %s: %s", sender.dsn, error)
         answer = {"error": str(error)}
-    return topics.session_response(dsn), {**answer, **echo}
+    return topics.session_response(sender.dsn), {**answer, **_echo(body)}
 
 
 def _create(connection: sqlite3.Connection, device: str, body: dict[str, object]) -> dict[str, object]:
@@ -123,29 +173,29 @@ def _complete(connection: sqlite3.Connection, device: str, body: dict[str, objec
     return {"session_id": identity, "status": status}
 
 
-def logs(connection: sqlite3.Connection, device: str, dsn: str, body: dict[str, object]) -> None:
+def logs(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> None:
     """Keep a batch of log messages once; entries that make no sense are left out."""
     given = _list(body, "messages")
     entries = [entry for entry in map(_entry, given) if entry is not None]
     if len(entries) < len(given):
-        log.warning("Left out %d of %d log messages of %s", len(given) - len(entries), len(given), dsn)
+        lost = len(given) - len(entries)
+        sender.throttle.note("bad log", "Left out %d of %d log messages of %s", lost, len(given), sender.dsn)
     new = store_sessions.add_logs(
         connection,
-        device,
+        sender.id,
         session=None if body.get("session_id") is None else parse.text(body, "session_id"),
         boot=parse.text(body, "boot_id"),
         sequence=parse.integer(body, "sequence", maximum=2**53),
         entries=entries,
     )
     if not new:
-        log.info("Log batch %s of %s came twice", body["sequence"], dsn)
+        text = "Log batch %s of %s came twice"
+        sender.throttle.note("repeated log", text, body["sequence"], sender.dsn, level=logging.INFO)
 
 
-def file_upload(_connection: sqlite3.Connection, _device: str, dsn: str, body: dict[str, object]) -> Reply:
+def file_upload(_connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> Reply:
     """Refuse at once: the local platform has no object store, and a device would wait 30 s for a reply."""
-    given = body.get("request_id")
-    echo = {} if given is None else {"request_id": given}
-    return topics.file_upload_response(dsn), {"error": "the local platform keeps no files", **echo}
+    return topics.file_upload_response(sender.dsn), {"error": "the local platform keeps no files", **_echo(body)}
 
 
 def _list(body: Mapping[str, object], key: str) -> list[object]:

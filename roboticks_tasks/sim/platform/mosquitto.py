@@ -68,10 +68,10 @@ class Mosquitto:
         self._process = process
         self._stopping = False
         self.ended = asyncio.get_running_loop().create_task(self._read())
-        """Done once mosquitto has ended, whoever ended it."""
+        """Done once mosquitto has ended, whoever ended it, with its exit code."""
 
-    async def _read(self) -> None:
-        """Pass on what mosquitto logs until it ends."""
+    async def _read(self) -> int:
+        """Pass on what mosquitto logs until it ends, and return its exit code."""
         async for raw in cast("asyncio.StreamReader", self._process.stderr):
             line = raw.decode(errors="replace").strip()
             self.last_words.append(line)
@@ -83,6 +83,7 @@ class Mosquitto:
             self.ready.set_exception(_failure(self.port, code, self.last_words))
         elif not self._stopping:
             log.error("mosquitto ended by itself with code %s: %s", code, " / ".join(self.last_words))
+        return code
 
     async def stop(self) -> None:
         """End mosquitto and wait until it is gone."""

@@ -6,12 +6,16 @@ Requests and messages share these functions, so that a payload over MQTT is refu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 LATEST = 4_102_444_800
 """The year 2100 in seconds: a later time is a mistake of unit (our choice)."""
+
+DEEPEST = 50
+"""Levels of nested objects and lists that are taken (our choice): what is kept must be fit to be served."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,12 +28,38 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise InvalidError(f"the number {digits[:40]} is too large")
+    return value
+
+
+def _contents(container: object) -> Iterable[object]:
+    if isinstance(container, dict):
+        return container.values()
+    return container if isinstance(container, list) else ()
+
+
+def _check_depth(value: object) -> None:
+    """Raise InvalidError when `value` is nested deeper than `DEEPEST`; without recursion, level by level."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _contents(outer) if isinstance(inner, (dict, list))]
+        if not level:
+            return
+    raise InvalidError(f"it is nested deeper than {DEEPEST} levels")
+
+
 def json_object(raw: bytes) -> dict[str, object]:
     """Return the JSON object in `raw`; raise InvalidError for what could not be stored and sent again as JSON."""
     try:
-        value = json.loads(raw, parse_constant=_no_constant)
+        # Decoded here, because json.loads would let the bytes of lone surrogates pass.
+        value = json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode()
+        if raw.count(b"{") + raw.count(b"[") > DEEPEST:
+            _check_depth(value)
     except (ValueError, RecursionError) as error:
         raise InvalidError(f"the body is not JSON in UTF-8: {str(error)[:200]}") from error
     if not isinstance(value, dict):

@@ -6,23 +6,20 @@ import asyncio
 import contextlib
 import gc
 import json
-import logging
 import os
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-from roboticks_tasks.sim import topics
-from roboticks_tasks.sim.platform import authority, directory, ports
+from roboticks_tasks.sim.platform import authority, brokers, directory, ports
 from roboticks_tasks.sim.platform.ports import HOST
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from roboticks_tasks.sim.platform.store import Store
 
 CONNECT_SECONDS = 5.0
-LOST_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +32,6 @@ class Options:
     broker: str = "auto"
 
 
-class Broker(Protocol):
-    """What both brokers are."""
-
-    port: int
-
-    async def stop(self) -> None:
-        """End it."""
-
-
-class BrokerLostError(Exception):
-    """The broker is gone for good."""
-
-
 async def run(options: Options, ready: Callable[[dict[str, object]], None]) -> None:
     """Run the platform in a folder that is locked already until cancelled; call `ready` with its description once.
 
@@ -56,23 +40,30 @@ async def run(options: Options, ready: Callable[[dict[str, object]], None]) -> N
     folder = options.folder
     (folder / directory.STATE).unlink(missing_ok=True)
     async with contextlib.AsyncExitStack() as stack:
-        description, lost = await _start(options, stack)
+        description, lost, database = await _start(options, stack)
         directory.write(folder / directory.STATE, json.dumps(description).encode())
         stack.callback((folder / directory.STATE).unlink, missing_ok=True)
         ready(description)
         gc.freeze()
         gc.enable()
         threading.Thread(target=authority.warm, daemon=True).start()
+        from roboticks_tasks.sim.platform import store_retention
+
+        stack.callback(asyncio.create_task(store_retention.tidy(database)).cancel)
         await lost
 
 
-async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[dict[str, object], asyncio.Future[None]]:
-    """Start all parts; return the platform's description, and what ends with an error when the broker is lost."""
+async def _start(
+    options: Options, stack: contextlib.AsyncExitStack
+) -> tuple[dict[str, object], asyncio.Future[None], Store]:
+    """Start all parts; return the platform's description, what fails when the broker is lost, and the store."""
     folder = options.folder
     certificates = authority.prepare(folder)
     last_http, last_mqtt = directory.last_ports(folder)
-    starting = asyncio.create_task(_start_broker(options, last_mqtt, certificates))
-    stack.push_async_callback(_stop_broker, starting)
+    starting = asyncio.create_task(
+        brokers.start(folder, certificates, wanted=options.broker, demanded_port=options.mqtt_port, last_port=last_mqtt)
+    )
+    stack.push_async_callback(brokers.stop, starting)
     # One turn of the loop forks mosquitto; it starts while the imports below run.
     await asyncio.sleep(0)
     from roboticks_tasks.sim.platform import exchange, store, store_devices
@@ -81,8 +72,8 @@ async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[di
     stack.push_async_callback(database.close)
     await database.write(store_devices.all_offline)
     kind, broker = await starting
-    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    client = exchange.Exchange(database, connection_changed=_watch(lost))
+    lost = brokers.loss_of(broker)
+    client = exchange.Exchange(database, connection_changed=brokers.watch(lost))
     stack.push_async_callback(client.stop)
     client.connect(host=HOST, port=broker.port, tls=exchange.client_context(certificates))
     # The client connects in its thread while these, the largest imports, run.
@@ -103,10 +94,7 @@ async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[di
     port = listener.getsockname()[1]
     await stack.enter_async_context(web.serving(api.build(platform), listener))
     directory.keep_ports(folder, http=port, mqtt=broker.port)
-    try:
-        await asyncio.wait_for(client.subscribed.wait(), CONNECT_SECONDS)
-    except TimeoutError as error:
-        raise RuntimeError("the broker does not let the platform's own client in") from error
+    await _connected(client.subscribed, lost)
     description: dict[str, object] = {
         "pid": os.getpid(),
         "start_time": directory.start_time(),
@@ -116,69 +104,18 @@ async def _start(options: Options, stack: contextlib.AsyncExitStack) -> tuple[di
         "organization": ORGANIZATION,
         "project": PROJECT,
     }
-    return description, lost
+    return description, lost, database
 
 
-def _watch(lost: asyncio.Future[None]) -> Callable[[bool], None]:
-    """Return what is told of each change of the connection to the broker, and fails `lost` when none comes back."""
-    timers: list[asyncio.TimerHandle] = []
-
-    def give_up() -> None:
-        if not lost.done():
-            lost.set_exception(BrokerLostError(f"the broker has been out of reach for {LOST_SECONDS:.0f} s"))
-
-    def changed(connected: bool) -> None:
-        while timers:
-            timers.pop().cancel()
-        if not connected:
-            timers.append(lost.get_loop().call_later(LOST_SECONDS, give_up))
-
-    return changed
-
-
-async def _start_broker(options: Options, last: int, certificates: authority.Files) -> tuple[str, Broker]:
-    """Start the wanted broker, or with `auto` the best that works; return its kind with it."""
-    from roboticks_tasks.sim.platform import mosquitto
-
-    with await ports.claim("MQTT", wanted=options.mqtt_port, last=last) as probe:
-        port = probe.getsockname()[1] if options.mqtt_port or last else 0
-    program = mosquitto.find() if options.broker != "builtin" else None
-    if options.broker == "mosquitto" and program is None:
-        raise RuntimeError("mosquitto is not installed: install it, or use --broker builtin")
-    if program is not None:
-        try:
-            return "mosquitto", await mosquitto.start(
-                host=HOST,
-                port=port,
-                directory=options.folder / "mosquitto",
-                ca=certificates.ca,
-                certificate=certificates.server,
-                key=certificates.server_key,
-                program=program,
-            )
-        except (RuntimeError, ValueError, FileNotFoundError, PermissionError) as error:
-            # Another version, or a machine that confines it: ours serves as well.
-            if options.broker == "mosquitto":
-                raise
-            log.warning("mosquitto does not work here, our own broker takes its place: %s", error)
-    from roboticks_tasks.sim.platform import broker
-
-    return "builtin", await broker.start(host=HOST, port=port, tls=server_context(certificates), allowed=topics.allowed)
-
-
-async def _stop_broker(starting: asyncio.Task[tuple[str, Broker]]) -> None:
-    starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        _, broker = await starting
-        await broker.stop()
-
-
-def server_context(certificates: authority.Files) -> ssl.SSLContext:
-    """Return the broker's TLS context: only clients that our authority has signed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.load_verify_locations(certificates.ca)
-    context.load_cert_chain(certificates.server, certificates.server_key)
-    return context
+async def _connected(subscribed: asyncio.Event, lost: asyncio.Future[None]) -> None:
+    """Return when the platform's own client is; raise BrokerLostError and RuntimeError."""
+    waiting = asyncio.ensure_future(subscribed.wait())
+    ends: list[asyncio.Future[Any]] = [waiting, lost]
+    try:
+        await asyncio.wait(ends, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    if lost.done():
+        lost.result()
+    if not subscribed.is_set():
+        raise RuntimeError("the broker does not let the platform's own client in")

@@ -1,13 +1,14 @@
 """The platform's SQLite file: opening it safely, and running work on it off the event loop.
 
 One thread writes, one reads (WAL lets them); each piece of work is a plain function that gets the connection first.
-Times are whole microseconds since 1970.
+Times are whole microseconds since 1970, by the clocks of the devices but for `kept_at`, when the platform got it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Schema version in the file's user_version; a file with a higher one belongs to a newer program."""
 
 BUSY_SECONDS = 5.0
@@ -30,20 +31,32 @@ SCHEMA = (
     """CREATE TABLE sessions (
         id TEXT PRIMARY KEY, device_id TEXT NOT NULL REFERENCES devices(id) ON DELETE CASCADE, request TEXT NOT NULL,
         name TEXT NOT NULL, status TEXT NOT NULL, metadata TEXT NOT NULL, tags TEXT NOT NULL DEFAULT '[]',
-        started_at INTEGER NOT NULL, ended_at INTEGER, UNIQUE (device_id, request))""",
+        started_at INTEGER NOT NULL, ended_at INTEGER, kept_at INTEGER NOT NULL, UNIQUE (device_id, request))""",
     "CREATE INDEX sessions_of_device ON sessions (device_id, status, started_at)",
     "CREATE INDEX sessions_by_time ON sessions (started_at)",
     """CREATE TABLE log_batches (
         device_id TEXT NOT NULL REFERENCES devices(id) ON DELETE CASCADE, boot_id TEXT NOT NULL,
-        sequence INTEGER NOT NULL, PRIMARY KEY (device_id, boot_id, sequence)) WITHOUT ROWID""",
+        sequence INTEGER NOT NULL, session_id TEXT, kept_at INTEGER NOT NULL,
+        PRIMARY KEY (device_id, boot_id, sequence)) WITHOUT ROWID""",
     """CREATE TABLE logs (
         id INTEGER PRIMARY KEY, device_id TEXT NOT NULL REFERENCES devices(id) ON DELETE CASCADE,
         session_id TEXT REFERENCES sessions(id) ON DELETE CASCADE, timestamp INTEGER NOT NULL, level TEXT NOT NULL,
-        module TEXT NOT NULL, message TEXT NOT NULL)""",
+        module TEXT NOT NULL, message TEXT NOT NULL, kept_at INTEGER NOT NULL)""",
     "CREATE INDEX logs_of_session ON logs (session_id, timestamp)",
     "CREATE INDEX logs_of_device ON logs (device_id, timestamp)",
     f"PRAGMA user_version = {VERSION}",
 )
+
+
+UPGRADE = (
+    "ALTER TABLE log_batches ADD COLUMN session_id TEXT",
+    *(
+        f"ALTER TABLE {table} ADD COLUMN kept_at INTEGER NOT NULL DEFAULT {{now}}"
+        for table in ("sessions", "log_batches", "logs")
+    ),
+    f"PRAGMA user_version = {VERSION}",
+)
+"""From version 1, which did not know when the platform got something: as if it were now."""
 
 
 class NewerStateError(Exception):
@@ -76,9 +89,13 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.create_function("casefold", 1, str.casefold, deterministic=True)
         if found == 0:
             # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
             transaction(connection, create)
+        elif found < VERSION:
+            transaction(connection, upgrade)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         connection.close()
@@ -90,6 +107,14 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables of the present version."""
     for statement in SCHEMA:
         connection.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the present version."""
+    # Asked again: after a crash the version may stand in the write-ahead log alone.
+    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        for statement in UPGRADE:
+            connection.execute(statement.format(now=time.time_ns() // 1000))
 
 
 def transaction(

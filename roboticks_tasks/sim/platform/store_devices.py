@@ -147,7 +147,11 @@ def beat(
     compositions: object | None,
     interval: int | None,
 ) -> None:
-    """Note a heartbeat; what is None keeps its last value. `interval` is in microseconds."""
+    """Note a heartbeat; what is None keeps its last value. `interval` is in microseconds.
+
+    A device that is offline runs no compositions.
+    """
+    running = compositions if online else []
     connection.execute(
         """UPDATE devices SET online = :online, last_heartbeat = :now, metrics = coalesce(:metrics, metrics),
         compositions = coalesce(:compositions, compositions),
@@ -156,7 +160,7 @@ def beat(
             "online": online,
             "now": now(),
             "metrics": None if metrics is None else json.dumps(metrics),
-            "compositions": None if compositions is None else json.dumps(compositions),
+            "compositions": json.dumps(running) if running is not None else None,
             "interval": interval,
             "id": identity,
         },
@@ -164,5 +168,5 @@ def beat(
 
 
 def all_offline(connection: sqlite3.Connection) -> None:
-    """Show every device as offline: at a start of the platform no device is connected."""
-    connection.execute("UPDATE devices SET online = 0 WHERE online")
+    """Show every device as offline and idle: at a start of the platform no device is connected."""
+    connection.execute("UPDATE devices SET online = 0, compositions = '[]' WHERE online OR compositions != '[]'")

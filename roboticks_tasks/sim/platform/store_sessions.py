@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -32,6 +33,10 @@ class Filter(NamedTuple):
     search: str | None = None
     since: int | None = None
     until: int | None = None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
 
 
 def _document(row: sqlite3.Row) -> dict[str, Any]:
@@ -98,15 +103,15 @@ def create(
     if known is not None:
         return known["id"], known["status"]
     connection.execute(
-        """UPDATE sessions SET status = 'failed', ended_at = max(started_at, ?)
+        """UPDATE sessions SET status = 'failed', ended_at = max(started_at, ?), kept_at = ?
         WHERE device_id = ? AND status = 'active'""",
-        (started_at, device),
+        (started_at, _now(), device),
     )
     identity = str(uuid.uuid4())
     connection.execute(
-        "INSERT INTO sessions (id, device_id, request, name, status, metadata, started_at)"
-        " VALUES (?, ?, ?, ?, 'active', ?, ?)",
-        (identity, device, request, name, json.dumps(metadata), started_at),
+        "INSERT INTO sessions (id, device_id, request, name, status, metadata, started_at, kept_at)"
+        " VALUES (?, ?, ?, ?, 'active', ?, ?, ?)",
+        (identity, device, request, name, json.dumps(metadata), started_at, _now()),
     )
     return identity, "active"
 
@@ -117,8 +122,9 @@ def complete(connection: sqlite3.Connection, device: str, *, session: str, statu
     A session ends once: when it has ended already, its status stays and is returned.
     """
     connection.execute(
-        "UPDATE sessions SET status = ?, ended_at = ? WHERE id = ? AND device_id = ? AND status = 'active'",
-        (status, ended_at, session, device),
+        """UPDATE sessions SET status = ?, ended_at = ?, kept_at = ?
+        WHERE id = ? AND device_id = ? AND status = 'active'""",
+        (status, ended_at, _now(), session, device),
     )
     row = connection.execute("SELECT status FROM sessions WHERE id = ? AND device_id = ?", (session, device)).fetchone()
     return str(row["status"]) if row is not None else None
@@ -152,14 +158,19 @@ def add_logs(
 
     Messages of a session that the device does not have are kept as logs outside sessions.
     """
-    new = connection.execute("INSERT OR IGNORE INTO log_batches VALUES (?, ?, ?)", (device, boot, sequence)).rowcount
-    if not new:
-        return False
+    kept_at = _now()
     known = connection.execute("SELECT 1 FROM sessions WHERE id = ? AND device_id = ?", (session, device)).fetchone()
     kept = session if known is not None else None
+    new = connection.execute(
+        "INSERT OR IGNORE INTO log_batches (device_id, boot_id, sequence, session_id, kept_at) VALUES (?, ?, ?, ?, ?)",
+        (device, boot, sequence, kept, kept_at),
+    ).rowcount
+    if not new:
+        return False
     connection.executemany(
-        "INSERT INTO logs (device_id, session_id, timestamp, level, module, message) VALUES (?, ?, ?, ?, ?, ?)",
-        ((device, kept, *entry) for entry in entries),
+        "INSERT INTO logs (device_id, session_id, timestamp, level, module, message, kept_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((device, kept, *entry, kept_at) for entry in entries),
     )
     return True
 
@@ -175,12 +186,13 @@ def logs(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return log messages of a session or of a device (its id) in the order of time, and how many match."""
     values = {"session": session, "device": device, **wanted._asdict(), "limit": limit, "offset": offset}
+    values["level"] = wanted.level.upper() if wanted.level is not None else None
     tests = {
         "session": "session_id = :session",
         "device": "device_id = :device",
-        "level": "level = upper(:level)",
+        "level": "level = :level",
         "module": "module = :module",
-        "search": "instr(lower(message), lower(:search))",
+        "search": "instr(casefold(message), casefold(:search))",
         "since": "timestamp >= :since",
         "until": "timestamp < :until",
     }
