@@ -373,29 +373,3 @@ def test_log_batches_of_a_deleted_session_are_forgotten(connection: sqlite3.Conn
     while store_retention.forget(connection, before=0):
         pass
     assert counts(connection) == [1, 2, 2]
-
-
-def test_a_file_of_version_1_is_upgraded_in_place_and_what_it_holds_counts_as_new(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as old:
-        old.execute("PRAGMA journal_mode = WAL")
-        old.execute("CREATE TABLE sessions (id TEXT)")
-        old.execute("CREATE TABLE logs (id INTEGER PRIMARY KEY)")
-        old.execute("CREATE TABLE log_batches (boot_id TEXT)")
-        for table in ("sessions", "logs", "log_batches"):
-            old.execute(f"INSERT INTO {table} VALUES (7)")  # noqa: S608  the names stand above
-        old.execute("PRAGMA user_version = 1")
-        old.commit()
-    before = store_devices.now()
-    # Twice at once, as the store itself does.
-    with closing(store.connect(path)) as one, closing(store.connect(path)) as other:
-        assert int.from_bytes(path.read_bytes()[60:64], "big") == store.VERSION
-        for table in ("sessions", "logs", "log_batches"):
-            query = f"SELECT * FROM {table}"  # noqa: S608  the names stand above
-            (row,) = other.execute(query).fetchall()
-            assert row["kept_at"] >= before
-        assert one.execute("SELECT session_id FROM log_batches").fetchone()[0] is None
-
-
-def test_an_upgrade_that_a_crash_left_in_the_write_ahead_log_is_not_made_twice(connection: sqlite3.Connection) -> None:
-    store.transaction(connection, store.upgrade)
-    assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION

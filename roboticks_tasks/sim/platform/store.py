@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 1
 """Schema version in the file's user_version; a file with a higher one belongs to a newer program."""
 
 BUSY_SECONDS = 5.0
@@ -46,17 +45,6 @@ SCHEMA = (
     "CREATE INDEX logs_of_device ON logs (device_id, timestamp)",
     f"PRAGMA user_version = {VERSION}",
 )
-
-
-UPGRADE = (
-    "ALTER TABLE log_batches ADD COLUMN session_id TEXT",
-    *(
-        f"ALTER TABLE {table} ADD COLUMN kept_at INTEGER NOT NULL DEFAULT {{now}}"
-        for table in ("sessions", "log_batches", "logs")
-    ),
-    f"PRAGMA user_version = {VERSION}",
-)
-"""From version 1, which did not know when the platform got something: as if it were now."""
 
 
 class NewerStateError(Exception):
@@ -93,9 +81,6 @@ def connect(path: Path) -> sqlite3.Connection:
         if found == 0:
             # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
             transaction(connection, create)
-        elif found < VERSION:
-            transaction(connection, upgrade)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         connection.close()
@@ -107,14 +92,6 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables of the present version."""
     for statement in SCHEMA:
         connection.execute(statement)
-
-
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables to the present version."""
-    # Asked again: after a crash the version may stand in the write-ahead log alone.
-    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-        for statement in UPGRADE:
-            connection.execute(statement.format(now=time.time_ns() // 1000))
 
 
 def transaction(
