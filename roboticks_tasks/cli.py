@@ -19,7 +19,26 @@ launch-dm, await-dsn, await-session, deploy, no verdict, no tests); 17 teardown 
 20 board in use; 70 a bug of ours; 130, 143 cancelled. The run's result.json has the verdict and the reason.
 """
 
-STEPS = ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy", "pytest-session", "teardown")
+STEPS = {
+    "ensure-binary": "begin a run: have the device manager on the target, able to run there",
+    "launch-dm": "start the device manager as a test device, and the local platform if need be",
+    "await-dsn": "wait until the device has registered; print its serial number",
+    "await-session": "ask for a session and wait until it is active; print its id",
+    "deploy": "bring the deployment, start the compositions, wait until each one runs",
+    "pytest-session": "run the tests; what follows -- goes to the test command",
+    "teardown": "stop all that the run has started and collect its logs; 0 where nothing is left to do",
+}
+"""The steps of a run in their order: each works in a process of its own, on the run folder of the ones before."""
+
+OVERRIDES = (
+    ("--root", "device_manager.root", str),
+    ("--backend", "backend", str),
+    ("--composition", "deployment.composition", str),
+    ("--mode", "deployment.mode", str),
+    ("--test-command", "tests.command", str),
+    ("--test-timeout", "tests.timeout", float),
+)
+"""Options that set a key of the profile."""
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
@@ -80,11 +99,8 @@ def parser() -> argparse.ArgumentParser:
     whole = _add(commands, "hil-test", _hil_test, "run the whole lifecycle; what follows -- goes to the test command")
     _add_artifacts(whole, "folder for this run (default: a new one in test-output)")
     _add_overrides(whole)
-    for name in STEPS:
-        command = _teardown if name == "teardown" else _step
-        step = _add(
-            commands, name, command, f"run only {name.replace('-', '_')}, on the run folder of the steps before"
-        )
+    for name, text in STEPS.items():
+        step = _add(commands, name, _teardown if name == "teardown" else _step, text)
         step.set_defaults(step=name)
         _add_artifacts(step, "the run's folder (default: the profile's latest in test-output)")
         _add_overrides(step)
@@ -123,17 +139,17 @@ def _folder(word: str) -> Path:
 
 
 def _add_overrides(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group("instead of the profile's or the ROBOTICKS_* variable's")
-    for option, key, kind in (
-        ("--root", "device_manager.root", str),
-        ("--backend", "backend", str),
-        ("--composition", "deployment.composition", str),
-        ("--mode", "deployment.mode", str),
-        ("--test-command", "tests.command", str),
-        ("--test-timeout", "tests.timeout", float),
-    ):
-        group.add_argument(option, dest=key, type=kind, metavar=option[2:].upper().replace("-", "_"))
-    group.add_argument("--timeout-multiplier", type=float, default=1.0, metavar="FACTOR", help="for slow hardware")
+    group = sub.add_argument_group("instead of what the profile or a ROBOTICKS_* variable says")
+    for option, key, kind in OVERRIDES:
+        name = option[2:].upper().replace("-", "_")
+        group.add_argument(option, dest=key, type=kind, metavar=name, help=f"`{key}` of the profile")
+    group.add_argument(
+        "--timeout-multiplier",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply `timeouts` of the profile, for slow hardware",
+    )
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -101,7 +101,7 @@ def test_each_step_is_a_command(called: list[argparse.Namespace], step: str) -> 
 
 
 def test_the_steps_of_the_command_line_are_those_of_the_lifecycle() -> None:
-    assert (*commands.STEPS, "teardown") == cli.STEPS
+    assert (*commands.STEPS, "teardown") == tuple(cli.STEPS)
 
 
 @pytest.mark.parametrize(
