@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import stat
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.contract.device_process import Device, Ear, device_of, stop, until
+from tests.contract.device_process import Device, device_of, stop, until
 from tests.contract.platform_process import Platform, running
 
 
@@ -46,6 +48,16 @@ def lines_at(platform: Platform, device: Device) -> list[str]:
     """Return what the talker's lines are at the platform."""
     items = platform.get(f"devices/{device.state()['dsn']}/logs", module="only")["items"]
     return [entry["message"] for entry in items if entry["message"].startswith("line ")]
+
+
+def children_of(process: int) -> list[int]:
+    """Return the ids of a process's children."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(entry.name))
+    return found
 
 
 def command(platform: Platform, device: Device, kind: int) -> None:
@@ -116,6 +128,22 @@ def test_a_device_the_platform_has_forgotten_registers_again(platform: Platform,
     device.start()
 
     assert known(platform, device)["dsn"] == device.state()["dsn"]
+
+
+def test_a_device_that_is_forgotten_while_online_answers_at_once_and_registers_again(
+    platform: Platform, device: Device
+) -> None:
+    process = device.start()
+    before = device.log().count("Registered with DSN")
+    assert platform.call("DELETE", f"devices/{device.state()['dsn']}").ok
+
+    refused = device.ctl("start-session", "--timeout", "20")
+
+    assert refused.returncode == 1
+    assert refused.stderr == "the platform refused the session: no such device is registered\n"
+    until(lambda: device.log().count("Registered with DSN") == before + 1, "it registers again")
+    device.until_phase("online", process)
+    assert device.ask("start-session")["status"] == "active"
 
 
 @pytest.mark.parametrize("name", ["device.crt", "ca.crt"])
@@ -448,23 +476,20 @@ def test_it_tells_its_version(device: Device) -> None:
 # --- the bus's port ---------------------------------------------------------------------------------------------------
 
 
-def test_the_bus_takes_another_port_when_its_own_is_busy(device: Device) -> None:
+def test_a_bus_port_that_was_asked_for_and_is_busy_ends_it_with_one_sentence(device: Device) -> None:
     context = zmq.Context()
     with context.socket(zmq.PUB) as occupant:
         port = occupant.bind_to_random_port("tcp://127.0.0.1")
         device.configure(bus_port=port)
-        device.deploy()
-        device.start_with_bus()
 
-        address = device.state()["bus"]
+        process = device.start(wait_for=None)
 
-        assert address.startswith("tcp://127.0.0.1:")
-        assert address != f"tcp://127.0.0.1:{port}"
-        device.ask("start-composition", "HeartbeatComposition")
-        ear = Ear(address, "/heartbeat/pulse")
-        assert ear.hear(1)[0]["module"] == "pulse"
-        ear.close()
+        assert process.wait(10) == 2
     context.destroy(linger=0)
+    assert device.state()["error"] == {
+        "code": "bus-port",
+        "message": f"the bus cannot have tcp://127.0.0.1:{port}: Address already in use",
+    }
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -530,6 +555,40 @@ def test_kill_9_leaves_no_module_and_no_grandchild_alive(device: Device) -> None
     process.kill()
 
     until(lambda: not device.module_processes(), "all modules are gone", timeout=2.0)
+
+
+def test_kill_9_leaves_no_module_alive_although_the_guard_was_killed_before(device: Device) -> None:
+    device.deploy()
+    process = device.start_with_bus()
+    device.ask("start-composition", "HelloWorldComposition")
+    [guard] = [pid for pid in children_of(process.pid) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: "[guard] a new guard knows 2 modules" in device.log(), "another guard")
+    process.kill()
+
+    until(lambda: not device.module_processes(), "all modules are gone", timeout=2.0)
+
+
+def test_a_stop_ends_what_modules_have_put_into_sessions_of_their_own(device: Device) -> None:
+    device.write_composition("Daemon", DAEMON + TALKER)
+    process = device.start_with_bus()
+    device.ask("start-composition", "Daemon")
+    short, long = ((device.root / name).read_text().strip() for name in ("short", "long"))
+    until(lambda: int(long) in children_of(process.pid), "it is adopted")
+    until(lambda: not Path("/proc", short).exists(), "note is taken of the end of the other")
+
+    assert stop(process)[0] == 0
+
+    assert not Path("/proc", long).exists()
+
+
+DAEMON = """
+import os, subprocess
+for name, seconds in (("short", "0"), ("long", "600")):
+    command = f"setsid sleep {seconds} >/dev/null 2>&1 & echo $! >$ROBOTICKS_ROOT/{name}"
+    subprocess.run(["sh", "-c", command])
+"""
 
 
 def test_a_full_disk_ends_it_with_one_line_and_code_5(device: Device) -> None:

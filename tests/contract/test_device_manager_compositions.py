@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,79 @@ def test_a_module_that_never_gets_ready_is_named_and_ended(device: Device) -> No
     until(lambda: not device.module_processes(), "its modules are ended")
 
 
+def test_who_loses_patience_with_what_another_has_started_leaves_it_alone(device: Device) -> None:
+    device.write_composition("Slow", HELD_UP + READY)
+    with subprocess.Popen([device.program, "ctl", "start-composition", "Slow"], env=device.environ) as patient:
+        until(lambda: device.state()["compositions"], "it is starting")
+
+        impatient = device.ctl("start-composition", "Slow", "--timeout", "0.05")
+        (device.root / "go").touch()
+
+        assert impatient.returncode == 1
+        assert "not ready within 0.05 s: only; somebody else has started it" in impatient.stderr
+        assert patient.wait(10) == 0
+    assert device.state()["compositions"][0]["status"] == "running"
+
+
+def test_a_start_while_it_stops_waits_for_the_end_of_the_old_modules(device: Device) -> None:
+    device.write_composition("Slow", RELUCTANT + READY)
+    device.ask("start-composition", "Slow")
+    [old] = device.module_processes()
+    with subprocess.Popen([device.program, "ctl", "stop-composition", "Slow"], env=device.environ):
+        until((device.root / "asked-to-end").exists, "it is asked to end")
+
+        device.ask("start-composition", "Slow")
+
+    assert "alone" in device.log()
+    assert "not alone" not in device.log()
+    [new] = device.module_processes()
+    assert new != old
+
+
+def test_a_start_after_a_failed_one_waits_for_the_end_of_the_old_modules(device: Device) -> None:
+    device.write_composition("Slow", RELUCTANT + HELD_UP + READY)
+    assert device.ctl("start-composition", "Slow", "--timeout", "0.5").returncode == 1
+    (device.root / "go").touch()
+
+    device.ask("start-composition", "Slow")
+
+    assert "not alone" not in device.log()
+    assert len(device.module_processes()) == 1
+
+
+HELD_UP = """
+import os, pathlib, time
+while not pathlib.Path(os.environ["ROBOTICKS_ROOT"], "go").exists():
+    time.sleep(0.005)
+"""
+
+READY = """
+import json, os, time, zmq
+bus = zmq.Context().socket(zmq.XPUB)
+bus.connect(os.environ["ROBOTICKS_BUS_PUBLISH"])
+bus.recv()
+names = {"module": os.environ["ROBOTICKS_MODULE"], "composition": os.environ["ROBOTICKS_COMPOSITION"]}
+bus.send_multipart([b"/roboticks/module/ready", json.dumps(names).encode()])
+time.sleep(600)
+"""
+
+RELUCTANT = """
+import fcntl, os, pathlib, signal, time
+root = pathlib.Path(os.environ["ROBOTICKS_ROOT"])
+lock = open(root / "only-one", "w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print("alone", flush=True)
+except OSError:
+    print("not alone", flush=True)
+def end(*_):
+    (root / "asked-to-end").touch()
+    time.sleep(0.3)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+"""
+
+
 def test_one_ready_module_is_not_enough(device: Device) -> None:
     device.write_composition("Half", HALF_READY, modules=("one", "two"))
 
@@ -257,6 +331,42 @@ def test_a_bad_composition_file_is_one_sentence_and_hides_no_other(device: Devic
     assert "Bad/composition.yaml: modules must be a list of at least one module" in completed.stderr
     assert len(listed["compositions"]) == 2
     assert len(listed["errors"]) == 1
+
+
+def test_autostart_starts_the_one_composition_in_the_mode_that_the_environment_names(
+    platform: Platform, tmp_path: Path
+) -> None:
+    with device_of(platform, tmp_path / "auto") as device:
+        device.deploy()
+        device.configure(bus_port=0, autostart="all")
+        device.environment = {"ROBOTICKS_COMPOSITION": "HeartbeatComposition", "ROBOTICKS_COMPOSITION_MODE": "dev"}
+        device.start()
+
+        until(lambda: [e["status"] for e in device.state()["compositions"]] == ["running"], "it runs")
+        assert (device.state()["compositions"][0]["name"], device.state()["compositions"][0]["mode"]) == (
+            "HeartbeatComposition",
+            "dev",
+        )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ROBOTICKS_COMPOSITION", "Nonsense", "ROBOTICKS_COMPOSITION: 'Nonsense' is not among the compositions"),
+        ("ROBOTICKS_COMPOSITION_MODE", "fast", "composition HelloWorldComposition has no mode 'fast'"),
+    ],
+)
+def test_an_unknown_composition_or_mode_in_the_environment_is_a_logged_error(
+    platform: Platform, tmp_path: Path, variable: str, value: str, words: str
+) -> None:
+    with device_of(platform, tmp_path / "auto") as device:
+        device.deploy()
+        device.configure(bus_port=0, autostart="all")
+        device.environment = {variable: value}
+        device.start()
+
+        until(lambda: words in device.log(), "the error is logged")
+        assert device.ask("status")["compositions"] == []
 
 
 def test_autostart_and_auto_session_of_device_yaml(platform: Platform, tmp_path: Path) -> None:

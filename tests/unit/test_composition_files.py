@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_the_mode_is_the_default_or_one_of_the_known() -> None:
             "default_mode 'prod' is not one of its modes",
         ),
         ({"modules": [{"command": ["x"]}]}, "modules[0].name must be a name of letters"),
+        (
+            {"modules": [{**MODULE, "name": "registration"}]},
+            "modules[0].name 'registration' is reserved for the device",
+        ),
         ({"modules": [{**MODULE, "command": "x"}]}, "modules[0].command must be a list of texts, the program first"),
         ({"modules": [{**MODULE, "command": []}]}, "modules[0].command must be a list of texts"),
         ({"modules": [{**MODULE, "command": [""]}]}, "modules[0].command must be a list of texts"),
@@ -95,6 +100,7 @@ def test_a_wrong_file_is_one_sentence_with_file_and_key(document: object, senten
         (b"a: !!python/object/apply:os.getcwd []", "not YAML: "),
         (b"#" * 300_000, "larger than 256 KiB"),
         (b"[" * 20_000, "not YAML: "),
+        (b"name: 2026-13-45", "not YAML: month must be in 1..12"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -105,6 +111,16 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: byt
 
     assert str(caught.value).startswith(f"{tmp_path}/composition.yaml: {sentence}")
     assert "\n" not in str(caught.value)
+
+
+def test_every_name_that_the_device_manager_logs_under_is_reserved() -> None:
+    sources = Path(deployment.__file__).parent.glob("*.py")
+    text = "".join(source.read_text() for source in sources)
+    origins = set(re.findall(r'journal\.(?:info|warning|error)\(\s*"([^"]+)"', text))
+    origins |= set(re.findall(r'journal\.write\("[A-Z]+", "([^"]+)"', text))
+
+    assert len(origins) > 8
+    assert origins == deployment.RESERVED
 
 
 def test_an_unknown_composition_lists_the_known_ones(tmp_path: Path) -> None:

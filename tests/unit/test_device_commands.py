@@ -19,6 +19,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.active: dict[str, str] | None = None
 
     async def start(self, name: str | None) -> None:
         self.asked.append(f"start {name}")
@@ -53,6 +54,19 @@ def test_type_3_starts_and_type_4_stops_a_session(commands: Commands, recorder: 
 
     assert recorder.asked == ["start bench", "stop"]
     assert journal.backlog[-1][1]["message"] == "no session is active"
+
+
+def test_a_start_that_names_another_session_is_refused_with_a_log_line(
+    commands: Commands, recorder: Recorder, journal: Journal
+) -> None:
+    commands.on_command({"command_id": "a", "type": 3, "payload": {"session_id": "one"}})
+    recorder.active = {"id": "one"}
+    commands.on_command({"command_id": "b", "type": 3, "payload": {"session_id": "two"}})
+
+    assert recorder.asked == []
+    assert journal.backlog[-1][1]["message"] == "refused to start session 'two': it is not the active one"
+    commands.on_command({"command_id": "c", "type": 3, "payload": {"session_id": "one"}})
+    assert recorder.asked == ["start None"]
 
 
 def test_a_command_that_comes_twice_is_done_once(commands: Commands, recorder: Recorder) -> None:

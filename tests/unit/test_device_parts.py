@@ -7,12 +7,27 @@ import stat
 import subprocess
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from roboticks_tasks.sim.device_manager import control, credentials, files, install, journal, metrics, uplink
+from roboticks_tasks.sim.device_manager import (
+    compositions,
+    control,
+    credentials,
+    files,
+    install,
+    journal,
+    link,
+    metrics,
+    uplink,
+)
 from roboticks_tasks.sim.device_manager.endings import Ending
 from roboticks_tasks.sim.device_manager.journal import Entry, Journal
+from roboticks_tasks.sim.device_manager.link import Link
+from roboticks_tasks.sim.device_manager.settings import Settings
+from roboticks_tasks.sim.device_manager.state import State
 
 
 def test_a_log_line_has_the_documented_form() -> None:
@@ -82,6 +97,45 @@ def test_a_batch_stays_below_the_documented_message_limit() -> None:
         _session, messages = uplink.take(backlog)
         assert messages
         assert len(json.dumps({"messages": messages}, ensure_ascii=False).encode()) < 128_000
+
+
+def test_a_batch_counts_what_json_makes_of_its_messages() -> None:
+    backlog: deque[Entry] = deque((None, {"message": "\x01\U0001f916" * 4096}) for _ in range(50))
+    sizes = []
+    while backlog:
+        sizes.append(len(link.encoded(uplink.take(backlog)[1])))
+
+    assert 60_000 < max(sizes) < 128_000
+
+
+def test_the_notice_about_dropped_messages_drops_no_other(tmp_path: Path) -> None:
+    book = Journal(tmp_path / "log")
+    shipper = uplink.LogShipper(book, cast(Link, None))
+    for number in range(journal.BACKLOG + 3):
+        book.info("m", f"message {number}")
+
+    batch = shipper._next_batch()["messages"]
+
+    assert batch[0]["message"] == "message 3"
+    assert book.backlog[-1][1]["message"] == "3 older messages were dropped: the platform was away too long"
+    assert book.dropped == 0
+
+
+def test_a_heartbeat_says_when_to_expect_the_next(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    wire = SimpleNamespace(tell=lambda _topic, document: told.append(document))
+    chosen = Settings(root=tmp_path, name="x", heartbeat_interval=7.5)
+
+    uplink.Heartbeat(chosen, State(tmp_path / "state"), cast(Link, wire)).send()
+
+    assert told[0]["interval"] == 7.5
+
+
+def test_modules_get_none_of_our_secrets() -> None:
+    secret = ["ROBOTICKS_PROJECT_SECRET", "ROBOTICKS_API_KEY", "ROBOTICKS_TOKEN", "RBTK_API_KEY", "RBTK_X_TOKEN"]
+    kept = ["ROBOTICKS_ROOT", "ROBOTICKS_KEYBOARD", "RBTK_URL", "CAMERA_KEY"]
+
+    assert list(compositions.without_secrets(dict.fromkeys(secret + kept, "x"))) == kept
 
 
 def test_ctl_options_may_stand_anywhere() -> None:

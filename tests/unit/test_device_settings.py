@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from roboticks_tasks.sim.device_manager import faults, settings
+from roboticks_tasks.sim.device_manager import autostart, faults, settings
+from roboticks_tasks.sim.device_manager.deployment import CompositionError
 from roboticks_tasks.sim.device_manager.settings import SettingsError
 
 
@@ -26,8 +27,9 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
     found = settings.load({"ROBOTICKS_ROOT": str(tmp_path)})
 
     assert (found.root, found.api_url, found.project_secret) == (tmp_path, "https://api.roboticks.io", "")
-    assert (found.test_device, found.heartbeat_interval, found.bus_port) == (False, 5.0, 5556)
+    assert (found.test_device, found.heartbeat_interval, found.bus_port) == (False, 5.0, None)
     assert (found.autostart, found.auto_session, found.type) == ((), False, "robot")
+    assert (found.composition, found.composition_mode) == (None, None)
 
 
 def test_the_default_root_is_the_platforms() -> None:
@@ -35,13 +37,13 @@ def test_the_default_root_is_the_platforms() -> None:
 
 
 def test_the_environment_beats_the_file_and_the_file_beats_the_defaults(tmp_path: Path) -> None:
-    write(tmp_path, "api_url: http://file:1\nproject_secret: from-file\ntest_device: false\nheartbeat_interval: 2")
+    write(tmp_path, "api_url: https://file:1\nproject_secret: from-file\ntest_device: false\nheartbeat_interval: 2")
 
     found = settings.load(
-        {"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_API_URL": "http://env:2/", "TEST_DEVICE": "true"}
+        {"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_API_URL": "https://env:2/", "TEST_DEVICE": "true"}
     )
 
-    assert (found.api_url, found.project_secret) == ("http://env:2", "from-file")
+    assert (found.api_url, found.project_secret) == ("https://env:2", "from-file")
     assert (found.test_device, found.heartbeat_interval) == (True, 2.0)
 
 
@@ -82,14 +84,32 @@ def test_autostart_is_a_list_or_all(tmp_path: Path, text: str, autostart: tuple[
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("heartbeat_interval: 0", "heartbeat_interval must be a number of seconds above 0, got 0"),
-        ("heartbeat_interval: .inf", "heartbeat_interval must be a number of seconds above 0, got inf"),
-        ("heartbeat_interval: yes", "heartbeat_interval must be a number of seconds above 0, got True"),
+        (
+            "heartbeat_interval: 0",
+            "heartbeat_interval must be a number of seconds above 0 and at most a day (86400), got 0",
+        ),
+        (
+            "heartbeat_interval: .inf",
+            "heartbeat_interval must be a number of seconds above 0 and at most a day (86400), got inf",
+        ),
+        (
+            "heartbeat_interval: yes",
+            "heartbeat_interval must be a number of seconds above 0 and at most a day (86400), got True",
+        ),
+        ("heartbeat_interval: 86401", "heartbeat_interval must be a number of seconds above 0 and at most a day"),
+        ("name: 2026-13-45", "not YAML: month must be in 1..12"),
+        ("[" * 20_000, "not YAML: "),
+        ("#" * 300_000, "larger than 256 KiB"),
         ("bus_port: 70000", "bus_port must be a port number (0 for any free one), got 70000"),
         ("test_device: maybe", "test_device must be true or false, got 'maybe'"),
-        ("api_url: ftp://here", "api_url must be an http or https address, got 'ftp://here'"),
-        ("api_url: http://", "api_url must be an http or https address, got 'http:'"),
-        ("api_url: http://a:port", "api_url must be an http or https address, got 'http://a:port'"),
+        ("api_url: ftp://here", "api_url must be an http or https address in ASCII, got 'ftp://here'"),
+        ("api_url: http://", "api_url must be an http or https address in ASCII, got 'http:'"),
+        ("api_url: https://a:port", "api_url must be an http or https address in ASCII, got 'https://a:port'"),
+        ("api_url: https://a..b", "api_url must be an http or https address in ASCII, got 'https://a..b'"),
+        ("api_url: https://müller.de", "api_url must be an http or https address in ASCII, got 'https://müller.de'"),
+        ("api_url: https://a/b c", "api_url must be an http or https address in ASCII, got 'https://a/b c'"),
+        ("api_url: http://10.0.0.1", "api_url must begin with https://, http would send the project secret in clear"),
+        ("api_url: http://localhost.evil.org", "api_url must begin with https://"),
         ("autostart: HelloWorld", "autostart must be a list of composition names or 'all', got 'HelloWorld'"),
         ("name: 7", "name must be a text, got 7"),
         ("naem: x", "unknown key 'naem' (known: name, type, api_url,"),
@@ -115,6 +135,44 @@ def test_a_secret_with_a_line_break_is_refused_without_being_shown(tmp_path: Pat
 
     assert "ROBOTICKS_PROJECT_SECRET" in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://me:hush@host", "http://me:hush@127.0.0.1", "http://me:hush@[bad", "hush@x"])
+def test_an_address_with_a_password_is_refused_without_being_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match="ROBOTICKS_API_URL: must not hold a user name or a password") as caught:
+        settings.load({"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_API_URL": url})
+
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:8080/base", "http://[::1]:1", "https://a.b"])
+def test_http_is_for_this_machine_only(tmp_path: Path, url: str) -> None:
+    assert settings.load({"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_API_URL": url}).api_url == url
+
+
+@pytest.mark.parametrize(
+    ("in_file", "variable", "names"),
+    [("all", "B", ("B",)), ("[A, B]", "A", ("A",)), ("[]", "A", ()), ("all", "", ("A", "B")), ("[A]", "", ("A",))],
+)
+def test_roboticks_composition_leaves_one_of_the_autostart(
+    tmp_path: Path, in_file: str, variable: str, names: tuple[str, ...]
+) -> None:
+    write(tmp_path, f"autostart: {in_file}")
+    environ = {"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_COMPOSITION": variable, "ROBOTICKS_COMPOSITION_MODE": "dev"}
+
+    found = settings.load(environ)
+
+    assert tuple(autostart.chosen(found, ("A", "B"))) == names
+    assert found.composition_mode == "dev"
+
+
+@pytest.mark.parametrize("in_file", ["all", "[A]"])
+def test_a_roboticks_composition_that_is_none_of_them_is_refused(tmp_path: Path, in_file: str) -> None:
+    write(tmp_path, f"autostart: {in_file}")
+    found = settings.load({"ROBOTICKS_ROOT": str(tmp_path), "ROBOTICKS_COMPOSITION": "C"})
+
+    with pytest.raises(CompositionError, match=r"ROBOTICKS_COMPOSITION: 'C' is not among the compositions to start"):
+        autostart.chosen(found, ("A",))
 
 
 @pytest.mark.parametrize(

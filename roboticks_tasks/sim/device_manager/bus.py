@@ -7,10 +7,13 @@ manager's publisher). A message is two frames, the topic and a JSON object; the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from typing import TYPE_CHECKING, Any
 
 import zmq
+
+from roboticks_tasks.sim.device_manager import endings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +23,9 @@ SESSION_CONTROL = "/roboticks/session/control"
 """The documented topic on which a module starts and stops sessions."""
 
 HOST = "tcp://127.0.0.1"
+PORT = 5556
+"""The port the documentation's picture gives to the device manager's ZeroMQ publisher."""
+
 HIGH_WATER_MARK = 10_000
 BURST = 500
 """Messages forwarded before the event loop gets its turn."""
@@ -28,8 +34,12 @@ BURST = 500
 class Bus:
     """An open proxy; `publish` is where modules send to, `subscribe` where all receive from."""
 
-    def __init__(self, port: int, listeners: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
-        """Bind to `port`, or to any free one when it is taken, and call the listener of a topic for each message."""
+    def __init__(self, port: int | None, listeners: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
+        """Bind to `port` (0: any free one) and call the listener of a topic for each message.
+
+        None is the documented port, or any free one when that is taken. Errors: Ending when a port that was asked for
+        cannot be had: whoever set it relies on it.
+        """
         self._listeners = {topic.encode(): listener for topic, listener in listeners.items()}
         self._context = zmq.Context()
         self._in = self._context.socket(zmq.XSUB)
@@ -39,10 +49,7 @@ class Bus:
             side.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
             side.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
         self._in.bind(f"{HOST}:*")
-        try:
-            self._out.bind(f"{HOST}:{port or '*'}")
-        except zmq.ZMQError:
-            self._out.bind(f"{HOST}:*")
+        self._bind(port)
         self.publish = _address(self._in)
         self.subscribe = _address(self._out)
         # Everything comes in, whoever listens: the device manager itself is a listener. XPUB filters on the way out.
@@ -61,6 +68,18 @@ class Bus:
         self._in.close()
         self._out.close()
         self._context.term()
+
+    def _bind(self, port: int | None) -> None:
+        wanted = PORT if port is None else port
+        try:
+            self._out.bind(f"{HOST}:{wanted or '*'}")
+        except zmq.ZMQError as error:
+            if port is None and error.errno == errno.EADDRINUSE:
+                self._out.bind(f"{HOST}:*")
+                return
+            self._context.destroy()
+            sentence = f"the bus cannot have {HOST}:{wanted}: {zmq.strerror(error.errno or 0)}"
+            raise endings.Ending(sentence, code="bus-port", exit_code=endings.BAD_CONFIGURATION) from error
 
     def _forward(self) -> None:
         """Forward what is there; ZeroMQ's descriptor reports changes only, so both sockets are read until empty."""

@@ -27,7 +27,11 @@ class Commands:
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
 
     def on_command(self, document: Any) -> None:
-        """Take a command of the platform: an object with `command_id`, `type` and `payload`."""
+        """Take a command of the platform: an object with `command_id`, `type` and `payload`.
+
+        A start that names a `session_id` other than the active session's is refused: this device takes up no session
+        that it has not asked for (our choice: not documented).
+        """
         payload = document.get("payload") or {} if isinstance(document, dict) else None
         if not isinstance(payload, dict):
             self._journal.warning("commands", "dropped a command that is not an object")
@@ -38,6 +42,10 @@ class Commands:
         self._seen.append(str(command_id))
         self._journal.info("commands", f"Command {command_id} of type {kind}")
         if kind == START_SESSION:
+            wanted, active = payload.get("session_id"), self._sessions.active
+            if wanted is not None and (active is None or active["id"] != wanted):
+                self._journal.error("commands", f"refused to start session {wanted!r}: it is not the active one")
+                return
             name = payload.get("name")
             self._in_background(self._start(name if isinstance(name, str) else None))
         elif kind == STOP_SESSION:

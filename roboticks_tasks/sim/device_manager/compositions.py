@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from roboticks_tasks.sim.device_manager import deployment, journal
 from roboticks_tasks.sim.device_manager.deployment import Composition, CompositionError, ModuleSpec
-from roboticks_tasks.sim.device_manager.modules import Guard, Module
+from roboticks_tasks.sim.device_manager.guarding import Guard
+from roboticks_tasks.sim.device_manager.modules import Module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +23,14 @@ READY_TIMEOUT = 20.0
 GRACE = 2.0
 """Seconds between asking a module to end and killing it."""
 
-SECRET_VARIABLES = frozenset({"ROBOTICKS_PROJECT_SECRET"})
-"""Not for modules: what they print is sent to the platform and kept."""
+SECRET_NAMES = ("KEY", "SECRET", "TOKEN")
+"""How our variables with secrets end. They are not for modules: what those print is sent to the platform and kept."""
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables of Roboticks that hold secrets."""
+    ours = ("ROBOTICKS_", "RBTK_")
+    return {key: value for key, value in environ.items() if not (key.startswith(ours) and key.endswith(SECRET_NAMES))}
 
 
 class Running:
@@ -47,9 +55,10 @@ class Compositions:
     def __init__(self, root: Path, state: State, log: Journal, *, environ: Mapping[str, str]) -> None:
         self._deployment = root / "deployment"
         self._state, self._journal = state, log
-        self._environment = {key: value for key, value in environ.items() if key not in SECRET_VARIABLES}
-        self._guard = Guard(self._environment)
+        self._environment = without_secrets(environ)
+        self.guard = Guard(self._environment, log)
         self._running: dict[str, Running] = {}
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closed = False
         self.bus: asyncio.Future[Bus] = asyncio.get_running_loop().create_future()
 
@@ -69,51 +78,73 @@ class Compositions:
     async def start(self, name: str, mode: str | None = None, *, timeout: float = READY_TIMEOUT) -> dict[str, Any]:
         """Start a composition and return its entry once all its modules are ready.
 
-        One that is starting or running in this mode is only waited for. Errors: CompositionError when it is unknown,
-        runs in another mode, when a module ended or did not get ready within `timeout` seconds.
+        One that is starting or running in this mode is only waited for: who loses patience with it leaves it alone.
+        Errors: CompositionError when it is unknown, runs in another mode, when a module ended, or when it is not ready
+        within `timeout` seconds; then it has failed if it was this call that started it.
         """
         composition = deployment.find(self._deployment, name)
         mode = deployment.mode_of(composition, mode)
-        bus = await asyncio.shield(self.bus)
-        if self._closed:
-            raise CompositionError(f"composition {name} is not started: the device manager is stopping")
-        running = self._running.get(name)
-        if running is None or running.status not in ("starting", "running"):
-            running = self._running[name] = Running(composition, mode)
-            self._spawn(running, bus)
-        elif running.mode != mode:
-            raise CompositionError(f"composition {name} runs in mode {running.mode}: stop it first")
+        running, is_mine = None, False
         try:
             async with asyncio.timeout(timeout):
+                bus = await asyncio.shield(self.bus)
+                running, is_mine = await self._found_or_spawned(composition, mode, bus=bus)
                 await running.settled.wait()
         except TimeoutError:
-            missing = ", ".join(sorted(running.missing))
-            self._fail(running, f"not ready within {timeout:g} s: {missing}")
+            if running is None:
+                why = "what ran before has not ended" if self.bus.done() else "the bus is not open"
+                raise CompositionError(f"composition {name} is not started within {timeout:g} s: {why}") from None
+            reason = f"not ready within {timeout:g} s: {', '.join(sorted(running.missing))}"
+            if not is_mine:
+                raise CompositionError(f"composition {name} is {reason}; somebody else has started it") from None
+            if running.status == "starting":
+                self._fail(running, reason)
         if running.error is not None or running.status != "running":
             raise CompositionError(f"composition {name} {running.status}: {running.error or 'somebody stopped it'}")
         return running.described()
 
     async def stop(self, name: str, *, grace: float = GRACE) -> dict[str, Any]:
         """End a composition's modules and return its entry; CompositionError when it was never started."""
-        running = self._running.get(name)
-        if running is None:
+        if name not in self._running:
             started = ", ".join(self._running) or "none"
             raise CompositionError(f"composition {name!r} was not started (started: {started})")
-        was_up = running.status in ("starting", "running")
-        if was_up:
-            running.status = "stopped"
-        await self._end_modules(running, grace)
-        if was_up:
-            self._journal.info("compositions", f"Composition {name} stopped")
-        running.settled.set()
-        self._publish()
+        async with self._changing[name]:
+            running = self._running[name]
+            await self._end(running, grace)
         return running.described()
 
     async def stop_all(self, grace: float) -> None:
         """End everything, side by side, and then the guard; from now on nothing can be started."""
         self._closed = True
-        await asyncio.gather(*(self.stop(name, grace=grace) for name in list(self._running)))
-        self._guard.close()
+        await asyncio.gather(*(self._end(running, grace) for running in self._running.values()))
+        self.guard.close()
+
+    async def _found_or_spawned(self, composition: Composition, mode: str, *, bus: Bus) -> tuple[Running, bool]:
+        """Return the composition that is starting or running, and whether it was started here."""
+        name = composition.name
+        async with self._changing[name]:
+            running = self._running.get(name)
+            if running is not None and running.status in ("starting", "running"):
+                if running.mode != mode:
+                    raise CompositionError(f"composition {name} runs in mode {running.mode}: stop it first")
+                return running, False
+            for module in running.modules if running is not None else ():
+                await module.ended.wait()  # two copies would take each other's devices and ports
+            if self._closed:
+                raise CompositionError(f"composition {name} is not started: the device manager is stopping")
+            running = self._running[name] = Running(composition, mode)
+            self._spawn(running, bus)
+            return running, True
+
+    async def _end(self, running: Running, grace: float) -> None:
+        was_up = running.status in ("starting", "running")
+        if was_up:
+            running.status = "stopped"
+        await asyncio.gather(*(module.stop(grace) for module in running.modules))
+        if was_up:
+            self._journal.info("compositions", f"Composition {running.composition.name} stopped")
+        running.settled.set()
+        self._publish()
 
     def on_ready(self, message: dict[str, Any]) -> None:
         """Take a module's word that it is ready."""
@@ -133,10 +164,10 @@ class Compositions:
             try:
                 module = Module(
                     spec.name, spec.command, folder=running.composition.folder,
-                    environment=self._module_environment(running, spec, bus), guard=self._guard,
+                    environment=self._module_environment(running, spec, bus), guard=self.guard,
                     on_line=self._on_line, on_end=lambda ended: self._on_end(running, ended),
                 )  # fmt: skip
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a text that no process can be given
                 self._fail(running, f"{spec.name} cannot be started: {error}")
                 return
             running.modules.append(module)
@@ -170,9 +201,6 @@ class Compositions:
         running.settled.set()
         for module in running.modules:
             module.end_soon(GRACE)
-
-    async def _end_modules(self, running: Running, grace: float) -> None:
-        await asyncio.gather(*(module.stop(grace) for module in running.modules))
 
     def _publish(self) -> None:
         self._state.update(compositions=[running.described() for running in self._running.values()])

@@ -97,6 +97,11 @@ class Connection:
         """Tell the broker that the device goes, so that it keeps the last will to itself."""
         self._client.disconnect()
 
+    def lose(self, reason: str) -> None:
+        """Take the connection for lost, for this reason."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
     def close(self) -> None:
         """Close the socket of a connection that nobody wants any more; a lost one is closed already."""
         if self._keeper is not None:
@@ -146,7 +151,7 @@ class Connection:
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if code.is_failure:
-            self._lose(str(code))
+            self.lose(str(code))
         else:
             client.subscribe([(topic, 1) for topic in self._wanted])
 
@@ -156,11 +161,7 @@ class Connection:
             self._subscribed.set_result(None)
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
-        self._lose(str(code))
-
-    def _lose(self, reason: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
+        self.lose(str(code))
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext:

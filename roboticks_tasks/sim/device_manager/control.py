@@ -8,6 +8,7 @@ import json
 import math
 import os
 import socket
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from roboticks_tasks.sim.device_manager import endings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from roboticks_tasks.sim.device_manager.journal import Journal
     from roboticks_tasks.sim.device_manager.state import State
 
 SOCKET = "ctl.sock"
@@ -96,9 +98,11 @@ async def execute(
 class Control:
     """The socket and its server."""
 
-    def __init__(self, folder: Path, answer: Callable[[list[str]], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(
+        self, folder: Path, journal: Journal, answer: Callable[[list[str]], Awaitable[dict[str, Any]]]
+    ) -> None:
         """`answer(arguments)` returns a JSON object or raises one of the errors of `execute`."""
-        self._path, self._answer = folder / SOCKET, answer
+        self._path, self._journal, self._answer = folder / SOCKET, journal, answer
         self._directory: int | None = None
         self._server: asyncio.Server | None = None
 
@@ -131,7 +135,8 @@ class Control:
                 if len(request) > LARGEST_REQUEST:
                     break
             code, text = await self._reply(request.decode("utf-8", "replace").split("\0"))
-            writer.write(f"{code} {' '.join(text.split())}\n".encode())
+            # File names may hold bytes that are no UTF-8.
+            writer.write(f"{code} {' '.join(text.split())}\n".encode("utf-8", "backslashreplace"))
             await writer.drain()
         writer.close()
 
@@ -142,3 +147,9 @@ class Control:
             return 2, str(error)
         except (SessionRefusedError, CompositionError) as error:
             return 1, str(error)
+        except endings.Ending:
+            raise
+        except Exception as error:  # one request must not end the device manager
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._journal.error("control", line)
+            return 1, f"{arguments[0]}: internal error: {error!r} (the log says more)"

@@ -19,6 +19,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from roboticks_tasks.sim.device_manager import yamlfile
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -27,7 +29,22 @@ FILE = "composition.yaml"
 DEFAULT_MODE = "prod"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 ENVIRONMENT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-LARGEST_FILE = 256 * 1024
+RESERVED = frozenset(
+    {
+        "bus",
+        "commands",
+        "compositions",
+        "control",
+        "device-manager",
+        "faults",
+        "guard",
+        "link",
+        "logs",
+        "registration",
+        "sessions",
+    }
+)
+"""Under these names the device manager's own parts write to the log: no module may look like one."""
 
 
 class CompositionError(ValueError):
@@ -73,19 +90,10 @@ def find(deployment: Path, name: str) -> Composition:
 
 def read(folder: Path) -> Composition:
     """Return the composition in `folder`; CompositionError says what is wrong with its file."""
-    import yaml
-
-    path = folder / FILE
     try:
-        with path.open(encoding="utf-8") as stream:
-            text = stream.read(LARGEST_FILE + 1)
-        if len(text) > LARGEST_FILE:
-            raise CompositionError(f"{path}: larger than {LARGEST_FILE // 1024} KiB")
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompositionError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CompositionError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        document = yamlfile.read(folder / FILE)
+    except yamlfile.UnreadableError as error:
+        raise CompositionError(str(error)) from error
     return parse(document, folder=folder)
 
 
@@ -127,8 +135,11 @@ def _module(item: object, where: str) -> ModuleSpec:
     command = fields.get("command")
     if not isinstance(command, list) or not command or not all(_usable(word) for word in command) or not command[0]:
         raise CompositionError(f"{where}.command must be a list of texts, the program first, got {command!r}")
+    name = _name(fields.get("name"), f"{where}.name")
+    if name in RESERVED:
+        raise CompositionError(f"{where}.name {name!r} is reserved for the device manager's own part of that name")
     return ModuleSpec(
-        name=_name(fields.get("name"), f"{where}.name"),
+        name=name,
         command=tuple(command),
         environment=_environment(fields.get("environment"), f"{where}.environment"),
     )

@@ -2,7 +2,8 @@
 
 A program of its own, run by path: it reads process groups from its stdin, which is a pipe that only the device manager
 (and, until it becomes the module, each module's launcher) holds open. At the end of the stream it kills them all.
-PR_SET_PDEATHSIG would spare the children of modules, and leave a moment at each start in which it is not yet set.
+PR_SET_PDEATHSIG would spare the children of modules, and leave a moment at each start in which it is not yet set. What
+a module has put into a session of its own is out of reach here (see `orphans.py`).
 """
 
 from __future__ import annotations

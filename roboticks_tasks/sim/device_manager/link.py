@@ -69,7 +69,7 @@ class Link:
 
     def publish(self, topic: Topic, document: object) -> asyncio.Future[None]:
         """Send a message that must arrive (QoS 1) and return a future that is done once the broker has it."""
-        number, payload = next(self._numbers), json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        number, payload = next(self._numbers), encoded(document)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outbox[number] = (topic, payload, done)
         self._send(number)
@@ -79,6 +79,11 @@ class Link:
         """Send a message that may be lost (QoS 0): only when online."""
         if self._connection is not None and self.online:
             self._connection.publish(topic(self.dsn), json.dumps(document).encode(), qos=0)
+
+    def drop(self, reason: str) -> None:
+        """Give the connection up, for one with the registration that is asked for next."""
+        if self._connection is not None:
+            self._connection.lose(reason)
 
     def say_goodbye(self) -> None:
         """End the connection as a device that goes, not as one that was lost."""
@@ -122,3 +127,8 @@ class Link:
             self._journal.warning("link", f"dropped a message on {topic} that is not JSON")
             return
         self._on_message(topic, document)
+
+
+def encoded(document: object) -> bytes:
+    """Return the bytes of a message of QoS 1."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

@@ -13,7 +13,16 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from roboticks_tasks.sim import topics
-from roboticks_tasks.sim.device_manager import control, deployment, endings, farewell, registration, state
+from roboticks_tasks.sim.device_manager import (
+    autostart,
+    control,
+    deployment,
+    endings,
+    farewell,
+    orphans,
+    registration,
+    state,
+)
 from roboticks_tasks.sim.device_manager.commands import Commands
 from roboticks_tasks.sim.device_manager.compositions import Compositions
 from roboticks_tasks.sim.device_manager.credentials import Credentials
@@ -38,6 +47,7 @@ SESSION_GRACE = 1.0
 LOG_GRACE = 0.5
 """Seconds that a stop gives its parts."""
 
+REAP_AGAIN = 0.05
 BUS_WAITS_FOR_LINK = 0.5
 """Seconds for which the bus leaves the processor to the connection: importing ZeroMQ takes as long as connecting."""
 
@@ -48,6 +58,7 @@ class DeviceManager:
     def __init__(self, chosen: Settings, journal: Journal, status: State, *, environ: Mapping[str, str]) -> None:
         self._settings, self._journal, self._state, self._environ = chosen, journal, status, environ
         self._credentials = Credentials(folder=chosen.root / "etc" / "roboticks")
+        self._own_children: frozenset[int] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def main(self) -> int:
@@ -82,9 +93,11 @@ class DeviceManager:
         self._sessions = Sessions(
             root, self._state, journal, link=self._link, dropped="no-session" in self._settings.faults
         )
+        self._sessions.on_unknown_device = self._on_unknown_device
         self._commands = Commands(self._sessions, journal, self._in_background)
         self._compositions = Compositions(root, self._state, journal, environ=self._environ)
-        self._control = control.Control(root / "run", self._answer)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._on_child_end)
+        self._control = control.Control(root / "run", journal, self._answer)
 
     async def _work(self) -> None:
         """Register, then keep everything going."""
@@ -119,7 +132,7 @@ class DeviceManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BUS_WAITS_FOR_LINK):
                 await self._online_once.wait()
-        module = await offload(_import_bus)
+        module, self._own_children = await offload(_import_bus)
         listeners = {
             module.READY: self._compositions.on_ready,
             module.SESSION_CONTROL: self._commands.on_session_control,
@@ -132,9 +145,14 @@ class DeviceManager:
     async def _start_by_itself(self) -> None:
         if self._settings.auto_session:
             self._in_background(self._attempt(self._sessions.start()))
-        wanted = self._settings.autostart
-        for name in deployment.names(self._settings.root / "deployment") if wanted is None else wanted:
-            self._in_background(self._attempt(self._compositions.start(name)))
+        try:
+            names = autostart.chosen(self._settings, deployment.names(self._settings.root / "deployment"))
+        except CompositionError as error:
+            self._journal.error("compositions", str(error))
+            return
+        for name in names:
+            start = self._compositions.start(name, self._settings.composition_mode)
+            self._in_background(self._attempt(start))
 
     async def _renew(self, forget: bool) -> Registration:
         if forget:
@@ -144,6 +162,11 @@ class DeviceManager:
         if registered.dsn != self._link.dsn or not registered.from_cache:
             self._on_registered(registered)
         return registered
+
+    def _on_unknown_device(self) -> None:
+        self._journal.warning("registration", "the platform does not know this device any more: registering again")
+        self._credentials.forget()
+        self._link.drop("the platform does not know this device")
 
     def _on_registered(self, registered: Registration) -> None:
         self._link.dsn = registered.dsn
@@ -208,6 +231,10 @@ class DeviceManager:
             self._journal.info("device-manager", f"{number.name}: stopping")
             self._over.set_result(None)
 
+    def _on_child_end(self) -> None:
+        if orphans.reap(self._compositions.guard.processes):
+            asyncio.get_running_loop().call_later(REAP_AGAIN, self._on_child_end)
+
     def _die(self, fault: str, code: int) -> None:
         """End at once and leave everything as it is, as a crash does."""
         self._journal.write("CRITICAL", "faults", f"simulated fault: {fault}")
@@ -218,6 +245,10 @@ class DeviceManager:
         self._state.update(phase="stopping")
         self._control.close()
         await self._compositions.stop_all(MODULE_GRACE)
+        if self._own_children is not None:
+            orphans.kill(self._own_children)
+        if self._compositions.bus.done():
+            self._compositions.bus.result().close()
         if self._sessions.active is not None:
             await self._attempt(self._sessions.stop(timeout=SESSION_GRACE if self._link.online else 0.0))
         self._journal.info("device-manager", "Stopped")
@@ -239,10 +270,13 @@ class DeviceManager:
             await self._compositions.stop_all(MODULE_GRACE)
 
 
-def _import_bus() -> ModuleType:
-    """Import ZeroMQ, and YAML for the first composition, in a thread: they take longer than everything else."""
+def _import_bus() -> tuple[ModuleType, frozenset[int]]:
+    """Import ZeroMQ, and YAML for the first composition, in a thread: they take longer than everything else.
+
+    Return the bus's module, and the children this process has before any module runs.
+    """
     import yaml  # noqa: F401
 
     from roboticks_tasks.sim.device_manager import bus
 
-    return bus
+    return bus, orphans.adopt()

@@ -1,4 +1,7 @@
-"""Modules as processes: a group of its own for each, its output line by line, its end noticed at once."""
+"""Modules as processes: a group of its own for each, its output line by line, its end noticed at once.
+
+What a module starts in a session of its own is not of its group: see `orphans.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from roboticks_tasks.sim.device_manager.guarding import Guard
 
 LONGEST_LINE = 16_384
 KILL_GRACE = 1.0
@@ -23,38 +28,6 @@ LAST_WORDS = 5
 # The launcher tells the guard its group, which is its own process id, before it becomes the module: there is no moment
 # in which a module runs and the guard does not know. Its stdin is the guard's pipe.
 LAUNCHER = ("/bin/sh", "-c", 'echo $$ >&0; exec "$@" </dev/null', "sh")
-
-
-class Guard:
-    """The process that kills what is left when the device manager dies; see `guard.py`."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def pipe(self) -> int:
-        """Return the descriptor on which launchers announce themselves, of a guard that is running."""
-        if self._process is None or self._process.poll() is not None:
-            program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
-            self._process = subprocess.Popen(
-                program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
-        assert self._process.stdin is not None
-        return self._process.stdin.fileno()
-
-    def forget(self, group: int) -> None:
-        """Take a group back that has ended: its number may be another's tomorrow."""
-        if self._process is not None:
-            with contextlib.suppress(OSError):
-                os.write(self.pipe(), b"-%d\n" % group)
-
-    def close(self) -> None:
-        """Let the guard end, which kills what was not taken back, and wait for it."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=0.2)
 
 
 class Module:
@@ -83,6 +56,7 @@ class Module:
             [*LAUNCHER, *program], stdin=guard.pipe(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             cwd=folder, env=dict(environment), start_new_session=True,
         )  # fmt: skip
+        guard.know(self._process.pid)
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)

@@ -16,11 +16,15 @@ from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.device_manager import endings, files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from roboticks_tasks.sim.device_manager.journal import Journal
     from roboticks_tasks.sim.device_manager.link import Link
     from roboticks_tasks.sim.device_manager.state import State
+
+UNKNOWN_DEVICE = "no such device is registered"
+"""The platform's error for a device that it does not know, or no longer (our choice: not documented)."""
 
 ANSWER_TIMEOUT = 30.0
 COMPLETION_TIMEOUT = 5.0
@@ -39,6 +43,7 @@ class Sessions:
         self._state, self._journal, self._link, self._dropped = state, journal, link, dropped
         self._one_at_a_time = asyncio.Lock()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.on_unknown_device: Callable[[], None] = lambda: None
 
     async def start(self, name: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
         """Return the active session, made by the platform when there is none.
@@ -89,6 +94,12 @@ class Sessions:
         """Take the platform's answer to a create or complete request."""
         if not isinstance(answer, dict):
             self._journal.warning("sessions", "dropped a session response that is not an object")
+            return
+        if answer.get("error") == UNKNOWN_DEVICE:
+            for asked in self._answers.values():  # none of them will be answered any more
+                if not asked.done():
+                    asked.set_result(answer)
+            self.on_unknown_device()
             return
         key = answer.get("request_id") or answer.get("session_id")
         waiting = self._answers.get(key) if isinstance(key, str) else None

@@ -5,22 +5,22 @@ That there is a device.yaml, looked for in several places, is documented; its ke
 
 from __future__ import annotations
 
-import math
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from roboticks_tasks.sim.device_manager import faults
+from roboticks_tasks.sim.device_manager import faults, yamlfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT_ROOT = "/opt/roboticks"
 DEFAULT_API_URL = "https://api.roboticks.io"
-BUS_PORT = 5556
-"""The port the documentation's picture gives to the device manager's ZeroMQ publisher."""
+LONGEST_INTERVAL = 86_400.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Where plain http is allowed: the secret does not leave the machine (the vendor's own command line does the same)."""
 
 SYSTEM_FILE = "/etc/roboticks/device.yaml"
 
@@ -41,8 +41,13 @@ class Settings:
     test_device: bool = False
     heartbeat_interval: float = 5.0
     autostart: tuple[str, ...] | None = ()
-    """Compositions to start by themselves, in their default modes; None means all of them."""
-    bus_port: int = BUS_PORT
+    """Compositions to start by themselves; None means all of them."""
+    composition: str | None = None
+    """The only one of them to start (documented: ROBOTICKS_COMPOSITION)."""
+    composition_mode: str | None = None
+    """The mode to start them in (documented: ROBOTICKS_COMPOSITION_MODE); None means the default mode of each."""
+    bus_port: int | None = None
+    """The bus's port, 0 for any free one; None is the documented one, or any free one when that is taken."""
     auto_session: bool = False
     faults: Mapping[str, float] = field(default_factory=dict)
 
@@ -58,12 +63,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {"name": f"sim-{socket.gethostname()}"}
     path = find(root)
     if path is not None:
-        values.update(parse(_yaml(path), source=str(path)))
+        values.update(parse(_document(path), source=str(path)))
     for variable, key in (("ROBOTICKS_API_URL", "api_url"), ("ROBOTICKS_PROJECT_SECRET", "project_secret")):
         if environ.get(variable):
             values[key] = _CHECKS[key](environ[variable], f"{variable}:")
     if environ.get("TEST_DEVICE"):
         values["test_device"] = _flag_text(environ["TEST_DEVICE"], "TEST_DEVICE:")
+    for variable, key in (("ROBOTICKS_COMPOSITION", "composition"), ("ROBOTICKS_COMPOSITION_MODE", "composition_mode")):
+        values[key] = environ.get(variable) or None
     try:
         ordered = faults.parse(environ.get(faults.VARIABLE, ""))
     except ValueError as error:
@@ -89,15 +96,11 @@ def parse(document: object, *, source: str) -> dict[str, Any]:
     return {key: _CHECKS[key](value, f"{source}: {key}") for key, value in document.items()}
 
 
-def _yaml(path: Path) -> object:
-    import yaml
-
+def _document(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        return yamlfile.read(path)
+    except yamlfile.UnreadableError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _text(value: object, where: str) -> str:
@@ -114,13 +117,26 @@ def _secret(value: object, where: str) -> str:
 
 def _url(value: object, where: str) -> str:
     text = _text(value, where).rstrip("/")
+    if "@" in text:  # not shown: it may be a password
+        raise SettingsError(f"{where} must not hold a user name or a password (it has an '@')")
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")  # as connecting will: a name with an empty or too long label fails there
+        usable = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+            and (text.isascii() and text.isprintable() and " " not in text)
+        )
     except ValueError:
         usable = False
     if not usable:
-        raise SettingsError(f"{where} must be an http or https address, got {value!r}")
+        raise SettingsError(f"{where} must be an http or https address in ASCII, got {value!r}")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise SettingsError(
+            f"{where} must begin with https://, http would send the project secret in clear (it is for"
+            f" {', '.join(LOOPBACK)} only), got {value!r}"
+        )
     return text
 
 
@@ -139,8 +155,8 @@ def _flag_text(value: str, where: str) -> bool:
 
 
 def _seconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
-        raise SettingsError(f"{where} must be a number of seconds above 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_INTERVAL:
+        raise SettingsError(f"{where} must be a number of seconds above 0 and at most a day (86400), got {value!r}")
     return float(value)
 
 

@@ -36,11 +36,6 @@ class State:
         }
         self._write()
 
-    @property
-    def phase(self) -> str:
-        """Return the present phase, one of `PHASES`."""
-        return str(self.document["phase"])
-
     def update(self, **changes: Any) -> None:
         """Change these keys of the document and replace the file when that made a difference."""
         different = {key for key, value in changes.items() if self.document[key] != value}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.device_manager import metrics
 from roboticks_tasks.sim.device_manager.connection import OFFLINE
+from roboticks_tasks.sim.device_manager.link import encoded
 
 if TYPE_CHECKING:
     from collections import deque
@@ -22,8 +23,8 @@ GATHER = 0.02
 """Seconds in which messages gather for one batch."""
 
 BATCH_MESSAGES = 500
-BATCH_CHARACTERS = 32_000
-"""A character is at most 4 bytes of UTF-8 here, so that a batch stays below the documented 128 KB of a message."""
+BATCH_BYTES = 120_000
+"""Bytes of the messages in a batch: with what is around them it stays below the documented 128 KB of a message."""
 
 
 class Heartbeat:
@@ -52,6 +53,7 @@ class Heartbeat:
         usage, self._cpu = metrics.cpu_usage(self._cpu, now), now
         document = {
             "status": "online",
+            "interval": self._settings.heartbeat_interval,
             "metrics": {
                 "cpu_usage": usage,
                 "memory_usage": metrics.memory_usage(),
@@ -106,10 +108,10 @@ class LogShipper:
         self._wake.set()
 
     def _next_batch(self) -> dict[str, Any]:
-        if self._journal.dropped:
+        session_id, messages = take(self._journal.backlog)
+        if self._journal.dropped:  # now there is room: a notice in a full backlog would drop one more
             dropped, self._journal.dropped = self._journal.dropped, 0
             self._journal.warning("logs", f"{dropped} older messages were dropped: the platform was away too long")
-        session_id, messages = take(self._journal.backlog)
         self._sequence += 1
         return {"session_id": session_id, "sequence": self._sequence, "boot_id": self._boot_id, "messages": messages}
 
@@ -118,10 +120,10 @@ def take(backlog: deque[Entry]) -> tuple[str | None, list[dict[str, Any]]]:
     """Remove the next batch from the backlog: of one session, in order, and small enough for one MQTT message."""
     session_id = backlog[0][0]
     messages: list[dict[str, Any]] = []
-    characters = 0
+    size = 0
     while backlog and backlog[0][0] == session_id and len(messages) < BATCH_MESSAGES:
-        characters += len(backlog[0][1]["message"]) + 100
-        if messages and characters > BATCH_CHARACTERS:
+        size += len(encoded(backlog[0][1])) + len(", ")
+        if messages and size > BATCH_BYTES:
             break
         messages.append(backlog.popleft()[1])
     return session_id, messages
