@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import roboticks_tasks as rt
-from roboticks_tasks.errors import ConfigError, LaunchError, RegistrationError, SessionError
+from roboticks_tasks.errors import ConfigError, LaunchError, NoVerdictError, RegistrationError, SessionError
 from roboticks_tasks.models import BackendRef, Binary, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets.detached import Detached, is_alive
@@ -164,3 +164,15 @@ def test_the_environment_of_the_device_manager_is_the_documented_one(
     assert told["ROBOTICKS_API_URL"] == NOWHERE.url
     assert told["ROBOTICKS_PROJECT_SECRET"] == "hush"
     assert told["ROBOTICKS_COMPOSITION_MODE"] == "prod"
+
+
+def test_a_junit_file_of_yesterday_is_no_verdict_of_today(robot: Robot, tmp_path: Path) -> None:
+    crashes, yesterday = tmp_path / "pytest", tmp_path / "mine.xml"
+    crashes.write_text("#!/bin/sh\nexit 0\n")
+    crashes.chmod(0o755)
+    yesterday.write_text("<testsuites><testsuite><testcase name='green'/></testsuite></testsuites>")
+    suite = msgspec.structs.replace(robot.profile.tests, command=f"{crashes} --junitxml={yesterday}")
+    profile = msgspec.structs.replace(robot.profile, tests=suite)
+    with pytest.raises(NoVerdictError, match="it left no JUnit file"):
+        rt.pytest_session(profile, Session(id=SESSION, dsn="WR-001", source="log"), artifacts=robot.artifacts)
+    assert "<error" in (robot.artifacts / "results.xml").read_text()

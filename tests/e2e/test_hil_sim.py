@@ -287,14 +287,25 @@ def test_a_run_that_was_killed_is_cleaned_up_by_one_teardown_and_is_never_green(
     assert result["reason"] == "the run was killed during pytest_session"
 
 
-def test_a_second_signal_during_the_teardown_does_not_turn_the_run_green(bench: Bench) -> None:
-    run = start_a_run_that_waits_in_its_tests(bench)
+def test_a_signal_during_the_teardown_breaks_nothing_and_stays_the_verdict(bench: Bench) -> None:
+    text = (ROOT / "hardware_profiles" / "sim.toml").read_text()
+    bench.profile("sim", text.replace("teardown = 8", "teardown = 2"))
+    run = bench.popen("hil-test", "--", "-k", "registered", variables={"ROBOTICKS_SIM_FAULT": "ignores-sigterm"})
+    started = '{"event":"step-started"', '"name":"teardown"'
+    events = bench.folder / "test-output" / "sim-latest" / "events.jsonl"
+
+    def tears_down() -> bool:
+        lines = events.read_text().splitlines() if events.exists() else []
+        return any(all(word in line for word in started) for line in lines)
+
+    wait_until(tears_down, what="the teardown has begun")
     run.send_signal(signal.SIGTERM)
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=20)
     assert run.returncode in {143, 130}
+    bench.assert_nothing_is_left()
     first = bench.result()
-    assert first["verdict"] == "cancelled"
+    assert (first["verdict"], first["tests"]["passed"]) == ("cancelled", 1)
     assert bench.run("teardown").code == 0
     assert (bench.result()["verdict"], bench.result()["exit_code"]) == ("cancelled", first["exit_code"])
 
@@ -326,7 +337,10 @@ def test_tearing_down_an_old_run_leaves_the_new_one_alone(bench: Bench) -> None:
     for run in ("old", "new"):
         for step in ("ensure-binary", "launch-dm", "await-dsn"):
             assert bench.run(step, "--artifacts", run).code == 0, (run, step)
+    pid_file = bench.folder / ".roboticks" / "device" / "run" / "device-manager.pid"
+    named = pid_file.read_text()
     assert bench.run("teardown", "--artifacts", "old").code == 0
+    assert pid_file.read_text() == named
     status = json.loads(bench.run("status", "--json", "--artifacts", "new").out)
     assert status["device_manager_running"]
     assert bench.run("await-session", "--artifacts", "new").code == 0
