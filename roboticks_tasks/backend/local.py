@@ -20,6 +20,9 @@ from roboticks_tasks.profiles.values import LocalPlatform
 START_TIMEOUT = 15.0
 """Seconds for the local platform to come up; it needs a fifth of one."""
 
+STARTED_BY_RUN = "started-by-run"
+"""Names, in the platform's folder, the process that a run has started: those that people start are left to them."""
+
 NEEDED = ("cryptography", "paho", "starlette", "uvicorn", "yaml", "zmq")
 """What the extra `sim` installs; looked for before anything starts, so that the remedy is one sentence."""
 
@@ -86,13 +89,21 @@ def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
         address = _running(directory)
         if address is None:
             return "not running"
-        if not (directory / "started-by-run").exists():
+        if not _was_started_by_run(directory, address.pid):
             return "left running: it was started by hand"
         if not processes.stop(address.pid, address.start_time, grace=grace):
             raise BackendError(f"the local platform (pid {address.pid}) does not stop")
         (directory / "platform.json").unlink(missing_ok=True)
-        (directory / "started-by-run").unlink(missing_ok=True)
+        (directory / STARTED_BY_RUN).unlink(missing_ok=True)
     return "stopped"
+
+
+def _was_started_by_run(directory: Path, pid: int) -> bool:
+    """Tell whether a run started this very platform; the mark of one that was killed says nothing of the next."""
+    try:
+        return (directory / STARTED_BY_RUN).read_text(encoding="ascii") == str(pid)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _prepare(options: LocalPlatform) -> Path:
@@ -132,7 +143,7 @@ def _start(options: LocalPlatform, directory: Path) -> Address:
             pid = _spawn(command, log=directory / "platform.log", inherit=writer)
         finally:
             os.close(writer)
-        (directory / "started-by-run").touch()
+        (directory / STARTED_BY_RUN).write_text(str(pid), encoding="ascii")
         try:
             return _read_answer(answer.fileno(), directory)
         except BaseException:
