@@ -67,8 +67,8 @@ class Session(Value, frozen=True, kw_only=True):
     source: Literal["state", "log", "platform"]
 
 
-class Composition(Value, frozen=True, kw_only=True):
-    """One composition as the device manager reports it."""
+class Composition(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """One composition as the device manager reports it; what else it reports is not ours to refuse."""
 
     name: str
     mode: str

@@ -176,3 +176,11 @@ def test_a_junit_file_of_yesterday_is_no_verdict_of_today(robot: Robot, tmp_path
     with pytest.raises(NoVerdictError, match="it left no JUnit file"):
         rt.pytest_session(profile, Session(id=SESSION, dsn="WR-001", source="log"), artifacts=robot.artifacts)
     assert "<error" in (robot.artifacts / "results.xml").read_text()
+
+
+def test_a_state_file_may_say_more_than_we_know(robot: Robot) -> None:
+    composition = '{"name":"C","mode":"m","status":"running","pid":7}'
+    state = f'{{"phase":"online","dsn":"WR-001","colour":"red","compositions":[{composition}]}}'
+    file = '"$ROBOTICKS_ROOT/state/device-manager.json"'
+    dm = robot.launch('mkdir -p "$ROBOTICKS_ROOT/state"', f"echo '{state}' >{file}", "exec sleep 60")
+    assert rt.await_dsn(robot.profile, dm) == Dsn(value="WR-001", source="state")
