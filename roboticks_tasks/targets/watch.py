@@ -18,7 +18,7 @@ TICK = 0.02
 WATCH = (
     IDENTITY
     + r"""
-state=$1 log=$2 pid=$3 expected=$4 known=$5 offset=$6 ticks=$7
+state=$1 log=$2 pid=$3 expected=$4 known=$5 offset=$6 ticks=$7 tick=$8 most=$9
 while :; do
     alive=0
     [ "$(identity "$pid")" = "$expected" ] && alive=1
@@ -28,10 +28,10 @@ while :; do
     [ -f "$log" ] && size=$(wc -c <"$log")
     [ "$alive" = 1 ] && [ "$text" = "$known" ] && [ "$size" -le "$offset" ] && [ "$ticks" -gt 0 ] || break
     ticks=$((ticks - 1))
-    sleep 0.02 2>/dev/null || sleep 1
+    sleep "$tick" 2>/dev/null || sleep 1
 done
 printf '%s\n%s\n' "$alive" "$text"
-[ "$size" -gt "$offset" ] && tail -c "+$((offset + 1))" "$log" | head -c 262144
+[ "$size" -gt "$offset" ] && tail -c "+$((offset + 1))" "$log" | head -c "$most"
 exit 0
 """
 )
@@ -61,7 +61,7 @@ def watch(
     it wrote before is missed.
     """
     ticks = max(0, round(patience / TICK))
-    words = [state_path, log_path, process.pid, process.identity, known_state, log_offset, ticks]
+    words = [state_path, log_path, process.pid, process.identity, known_state, log_offset, ticks, TICK, MOST_LOG]
     done = target.run(["sh", "-c", WATCH, "sh", *map(str, words)], timeout=patience * 3 + 30)
     if not done.ok:
         raise TargetError(f"the target could not be looked at: {done.last_words}")

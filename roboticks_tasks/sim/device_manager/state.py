@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-PHASES = ("starting", "registering", "registered", "online", "stopping", "stopped", "failed")
 SHOWN_TO_THE_PLATFORM = frozenset({"phase", "session", "compositions"})
 
 
