@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
+def until(probe: Callable[[], T | None], what: str = "the condition", timeout: float = 20.0) -> T:
     """Return the first true value of `probe`, asked every few milliseconds; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := probe()):

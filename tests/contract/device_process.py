@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,20 +16,12 @@ from typing import Any, TypeVar
 import zmq
 
 from roboticks_tasks.sim.device_manager import install
+from tests.conditions import until
 from tests.contract.platform_process import Platform
 
 T = TypeVar("T")
 DEPLOYMENT = Path(__file__).parents[2] / "roboticks_tasks" / "sim" / "hello_world" / "deployment"
 DEADLINE = 10.0
-
-
-def until(probe: Callable[[], T], what: str, timeout: float = DEADLINE) -> T:
-    """Return the first truthy value of `probe`, asked every few milliseconds; AssertionError after `timeout`."""
-    deadline = time.monotonic() + timeout
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.005)
-    return value
 
 
 @dataclass

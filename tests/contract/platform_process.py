@@ -9,9 +9,8 @@ import os
 import queue
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -207,17 +206,6 @@ class Connection:
 def entry(message: str, *, at: int = 1_700_000_000_000_000, level: str = "INFO", module: str = "arm") -> dict[str, Any]:
     """Return one log message as a device sends it."""
     return {"timestamp_us": at, "level": level, "module": module, "message": message}
-
-
-def until(probe: Callable[[], T], *, seconds: float = PATIENCE) -> T:
-    """Return the first truthy value of `probe`, asked again every millisecond."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"still {value!r} after {seconds} s"
-        time.sleep(0.001)
 
 
 def processes_naming(word: str) -> Sequence[str]:

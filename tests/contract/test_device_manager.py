@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.contract.device_process import Device, device_of, stop, until
+from tests.conditions import until
+from tests.contract.device_process import Device, device_of, stop
 from tests.contract.platform_process import Platform, running
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.device_process import Device, Ear, device_of, until
+from tests.conditions import until
+from tests.contract.device_process import Device, Ear, device_of
 from tests.contract.platform_process import Platform, running
 
 

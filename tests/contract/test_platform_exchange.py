@@ -16,7 +16,8 @@ from paho.mqtt.client import MQTTMessage
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import exchange, store, store_devices
 from tests import parts
-from tests.contract.platform_process import Connection, Device, Platform, entry, running, until
+from tests.conditions import until
+from tests.contract.platform_process import Connection, Device, Platform, entry, running
 
 serials = itertools.count()
 

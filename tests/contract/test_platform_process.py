@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests import parts
-from tests.contract.platform_process import Device, Platform, entry, processes_naming, running, spawn, until
+from tests.conditions import until
+from tests.contract.platform_process import Device, Platform, entry, processes_naming, running, spawn
 
 BROKERS = ["builtin", "mosquitto"]
 

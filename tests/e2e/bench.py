@@ -118,11 +118,3 @@ class Bench:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-
-
-def wait_until(condition: Any, *, what: str, seconds: float = 20.0) -> None:
-    """Wait for something to become true; fail with `what` when it does not."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.01)

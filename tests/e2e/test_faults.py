@@ -17,7 +17,8 @@ import pytest
 
 from roboticks_tasks.backend.local import ensure_local, release_local
 from roboticks_tasks.profiles.values import LocalPlatform
-from tests.e2e.bench import Bench, wait_until
+from tests.conditions import until
+from tests.e2e.bench import Bench
 from tests.parts import require
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +87,7 @@ def test_a_local_platform_that_dies_ends_the_wait_at_once(bench: Bench) -> None:
     run = bench.popen("hil-test", variables={"ROBOTICKS_SIM_FAULT": "never-registers"})
     platform = bench.folder / ".roboticks" / "platform" / "platform.json"
     log = bench.folder / ".roboticks" / "device" / "log" / "device-manager.log"
-    wait_until(lambda: log.exists() and "never-registers" in log.read_text(), what="the device manager is up")
+    until(lambda: log.exists() and "never-registers" in log.read_text(), what="the device manager is up")
     os.kill(json.loads(platform.read_text())["pid"], signal.SIGKILL)
     run.communicate(timeout=15)  # half of what it would wait for the DSN
     assert run.returncode == 12

@@ -17,7 +17,8 @@ import pytest
 import requests
 
 from roboticks_tasks.lifecycle.deployment import source_folder
-from tests.e2e.bench import Bench, Done, wait_until
+from tests.conditions import until
+from tests.e2e.bench import Bench, Done
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,7 +110,7 @@ def test_each_step_alone_in_its_own_process_then_teardown_twice(bench: Bench) ->
         listed: list[dict[str, Any]] = device["compositions"]
         return listed
 
-    wait_until(compositions, what="the platform knows the composition")
+    until(compositions, what="the platform knows the composition")
     assert [(each["name"], each["mode"], each["status"]) for each in compositions()] == [
         ("HelloWorldComposition", "dev", "running")
     ]
@@ -239,8 +240,8 @@ def test_a_signal_ends_the_run_in_order(bench: Bench, number: signal.Signals, co
 def test_a_signal_while_waiting_for_the_device_ends_the_run_in_order(bench: Bench) -> None:
     run = bench.popen("hil-test", variables={"ROBOTICKS_SIM_FAULT": "never-registers"})
     link = bench.folder / "test-output" / "sim-latest"
-    wait_until(link.exists, what="the run has begun")
-    wait_until(lambda: '"await_dsn"' in (link / "events.jsonl").read_text(), what="await_dsn has begun")
+    until(link.exists, what="the run has begun")
+    until(lambda: '"await_dsn"' in (link / "events.jsonl").read_text(), what="await_dsn has begun")
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=20)
     assert run.returncode == 143
@@ -298,7 +299,7 @@ def test_a_signal_during_the_teardown_breaks_nothing_and_stays_the_verdict(bench
         lines = events.read_text().splitlines() if events.exists() else []
         return any(all(word in line for word in started) for line in lines)
 
-    wait_until(tears_down, what="the teardown has begun")
+    until(tears_down, what="the teardown has begun")
     run.send_signal(signal.SIGTERM)
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=20)
@@ -376,11 +377,11 @@ def test_a_run_whose_nox_is_killed_tears_down(bench: Bench) -> None:
     write_a_test_that_waits(bench)
     command = [sys.executable, "-c", NOX, "hil-test", "--test-command", "pytest test_waits.py"]
     nox = subprocess.Popen(command, cwd=bench.folder, env=bench.environment, stderr=subprocess.DEVNULL)
-    wait_until((bench.folder / "waiting").exists, what="the test waits")
+    until((bench.folder / "waiting").exists, what="the test waits")
     nox.kill()
     nox.wait()
-    wait_until((bench.latest / "result.json").exists, what="the run has its result")
-    wait_until(lambda: not bench.running(), what="nothing is left")
+    until((bench.latest / "result.json").exists, what="the run has its result")
+    until(lambda: not bench.running(), what="nothing is left")
     assert (bench.result()["verdict"], bench.result()["exit_code"]) == ("cancelled", 143)
 
 
@@ -398,7 +399,7 @@ def start_a_run_that_waits_in_its_tests(bench: Bench) -> subprocess.Popen[str]:
     """Start a run whose only test waits for the file `go`; return once it is in that test."""
     write_a_test_that_waits(bench)
     run = bench.popen("hil-test", "--test-command", "pytest test_waits.py")
-    wait_until(lambda: (bench.folder / "waiting").exists() or run.poll() is not None, what="the test waits")
+    until(lambda: (bench.folder / "waiting").exists() or run.poll() is not None, what="the test waits")
     assert run.poll() is None, run.communicate()
     return run
 
