@@ -102,8 +102,22 @@ class BoardInUseError(RoboticksError):
     exit_code = 20
 
 
+class BoardQuarantinedError(RoboticksError):
+    """The board is parked because it has failed too often."""
+
+    exit_code = 21
+
+
+class BoardError(RoboticksError):
+    """The board cannot be powered, reached or trusted, or is not the one that the profile names."""
+
+    exit_code = 22
+
+
 class TargetError(RoboticksError):
     """A command could not be run on the target; the step that it broke wraps it and gives the exit code."""
+
+    exit_code = 22
 
 
 class Cancelled(KeyboardInterrupt):

@@ -19,14 +19,52 @@ class Binary(Value, frozen=True, kw_only=True):
     architecture: str | None = None
 
 
+class Process(Value, frozen=True, kw_only=True):
+    """A process of this machine that belongs to a run: pid, and start time in clock ticks since boot."""
+
+    pid: int
+    start_time: int
+
+
+class Capture(Value, frozen=True, kw_only=True):
+    """A process that owns a serial port and writes all that comes out of it to `log`.
+
+    Whoever has something to send, or wants the bytes as they come, connects to the Unix socket `socket`.
+    """
+
+    process: Process
+    port: str
+    log: str
+    socket: str
+
+
+class Link(Value, frozen=True, kw_only=True):
+    """A connection to the board that lasts as long as the run, for tunnels; `control` is ssh's control socket."""
+
+    process: Process
+    control: str
+    destination: str
+
+
+class BoardRef(Value, frozen=True, kw_only=True):
+    """The physical board that a run has, and its console's capture; `powered` is what was done to its power."""
+
+    id: str
+    capture: Capture | None = None
+    powered: Literal["on", "cycled", "was on"] | None = None
+
+
 class BackendRef(Value, frozen=True, kw_only=True):
     """Where the platform is, and where (not what) its credentials are.
 
     `secret_file` and `api_key_file` name files of the local platform; for a remote one both are None and the
-    credentials come from `ROBOTICKS_PROJECT_SECRET` and `ROBOTICKS_API_KEY`.
+    credentials come from `ROBOTICKS_PROJECT_SECRET` and `ROBOTICKS_API_KEY`. `device_url` is the platform as the
+    device reaches it, where that is another URL; `link` is the connection to a board that both meet in.
     """
 
     url: str
+    device_url: str | None = None
+    link: Link | None = None
     kind: Literal["remote", "local"] = "remote"
     organization: str | None = None
     project: str | None = None
@@ -79,7 +117,7 @@ class Composition(Value, frozen=True, kw_only=True, forbid_unknown_fields=False)
 class Deployment(Value, frozen=True, kw_only=True):
     """What runs on the device; no composition when the deployment folder is missing.
 
-    `bus` is the ZeroMQ endpoint, as seen from the target, on which the modules' messages are published.
+    `bus` is the ZeroMQ endpoint, as seen from this machine, on which the modules' messages are published.
     """
 
     path: str

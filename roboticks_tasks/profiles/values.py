@@ -17,10 +17,112 @@ Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes a free
 Argv = Annotated[tuple[str, ...], Meta(description="a command and its arguments; {root}, {binary} … are filled in")]
 
 
-class Target(Value, frozen=True, kw_only=True):
-    """Where the commands of the run are executed."""
+class Login(Value, frozen=True, kw_only=True):
+    """How to log in on a serial console that asks for it; the patterns are regular expressions."""
 
-    kind: Annotated[Literal["local"], Meta(description="local: this machine")] = "local"
+    user: str = "root"
+    password_variable: (
+        Annotated[
+            str,
+            Meta(description="environment variable that holds the password; none: the console asks for no password"),
+        ]
+        | None
+    ) = None
+    login_prompt: str = r"login: ?$"
+    password_prompt: str = r"[Pp]assword: ?$"  # noqa: S105 - what a console asks, not a password
+
+
+class Target(Value, frozen=True, kw_only=True):
+    """Where the commands of the run are executed; which board that is, `boards` says."""
+
+    kind: Annotated[
+        Literal["local", "ssh", "serial"],
+        Meta(description="local: this machine; ssh: the board's host; serial: a shell on the board's console"),
+    ] = "local"
+    user: Annotated[str, Meta(min_length=1, description="ssh: the user on the board")] | None = None
+    port: Annotated[int, Meta(ge=1, le=65535, description="ssh: its TCP port")] | None = None
+    identity_file: Annotated[str, Meta(description="ssh: the private key; none: what ssh finds by itself")] | None = (
+        None
+    )
+    jump: Annotated[str, Meta(description="ssh: host on the way, [user@]host[:port] (ProxyJump)")] | None = None
+    known_hosts: Annotated[
+        str, Meta(min_length=1, description="ssh: file with the pinned host key of each board; `enroll` writes it")
+    ] = "hardware_profiles/known_hosts"
+    connect_timeout: Seconds = 10
+    keep_alive: Annotated[
+        float, Meta(ge=1, le=3600, description="ssh: seconds between signs of life; three missing end the connection")
+    ] = 5
+    reboot_timeout: (
+        Annotated[
+            float,
+            Meta(gt=0, le=LONGEST, description="seconds that the board may be away; none: it does not reboot in a run"),
+        ]
+        | None
+    ) = None
+    login: Login = Login()
+
+
+class Console(Value, frozen=True, kw_only=True):
+    """A board's serial console, captured into the run's folder."""
+
+    port: Annotated[
+        str, Meta(min_length=1, description="/dev/serial/by-id/…, socket://host:port or rfc2217://host:port")
+    ]
+    baudrate: Annotated[int, Meta(ge=50, le=4_000_000, description="bits per second")] = 115200
+
+
+class Identity(Value, frozen=True, kw_only=True):
+    """What tells this board from every other one; compared before anything is written to it. Name one or several."""
+
+    serial: (
+        Annotated[str, Meta(min_length=1, description="serial number in device tree, DMI or /proc/cpuinfo")] | None
+    ) = None
+    mac: Annotated[str, Meta(pattern="^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", description="of any interface")] | None = (
+        None
+    )
+    dsn: (
+        Annotated[str, Meta(min_length=1, description="in the registration file, and as the device registers")] | None
+    ) = None
+    command: Argv | None = None
+    equals: Annotated[str, Meta(description="what `command` prints")] | None = None
+
+
+class Power(Value, frozen=True, kw_only=True):
+    """Commands of this machine that switch the board's power: uhubctl, a PDU's tool, a relay's.
+
+    `state` prints on or off. `safe` is the state that teardown restores and, where `state` is given, reads back.
+    """
+
+    on: Argv | None = None
+    off: Argv | None = None
+    cycle: Annotated[tuple[str, ...], Meta(description="none: off, a moment, on")] | None = None
+    state: Annotated[tuple[str, ...], Meta(description="prints a line that contains on or off")] | None = None
+    at_start: Annotated[Literal["on", "cycle"], Meta(description="what a run does first")] = "on"
+    safe: Annotated[Literal["on", "off"], Meta(description="what teardown leaves")] | None = None
+    off_time: Annotated[float, Meta(ge=0, le=3600, description="seconds between off and on of a cycle")] = 2
+    boot_timeout: Annotated[float, Meta(gt=0, le=LONGEST, description="seconds until the board answers")] = 120
+    timeout: Annotated[float, Meta(gt=0, le=3600, description="seconds for each of the commands")] = 30
+
+
+class Board(Value, frozen=True, kw_only=True):
+    """One physical board of the profile's kind."""
+
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="its name in the lab")]
+    host: (
+        Annotated[str, Meta(min_length=1, description="ssh: host name or address, or a Host of the ssh config")] | None
+    ) = None
+    port: Annotated[int, Meta(ge=1, le=65535, description="ssh: its TCP port, when not `target.port`")] | None = None
+    console: Console | None = None
+    identity: Identity | None = None
+    power: Power | None = None
+    features: tuple[str, ...] = ()
+
+
+class Quarantine(Value, frozen=True, kw_only=True):
+    """When a board that fails its preflight or its safe state is parked, and for how long."""
+
+    failures: Annotated[int, Meta(ge=1, le=1000, description="in a row")] = 3
+    expiry: Annotated[float, Meta(gt=0, le=LONGEST, description="seconds")] = 86_400
 
 
 class Source(Value, frozen=True, kw_only=True):
@@ -55,22 +157,59 @@ class Control(Value, frozen=True, kw_only=True):
     stop_composition: Argv = ("{binary}", "ctl", "stop-composition", "{composition}")
 
 
+class Bindings(Value, frozen=True, kw_only=True):
+    """The device manager's Python bindings: the module, and its calls.
+
+    The module and `wait_for_registration`, `get_dsn`, `get_active_session_id`, `stop_active_session`, `is_running` and
+    `stop` are documented and cannot be set. What is here is not documented: the defaults are our guesses.
+    """
+
+    module: str = "roboticks_device"
+    path: Annotated[tuple[str, ...], Meta(description="folders on the target to import it from")] = (
+        "{root}/install/lib",
+    )
+    type: Annotated[str, Meta(description="the class; made without arguments")] = "DeviceManager"
+    start: str = "start"
+    start_session: str = "start_session"
+    list_compositions: str = "list_compositions"
+    start_composition: Annotated[str, Meta(description="called with name and mode")] = "start_composition"
+    stop_composition: str = "stop_composition"
+
+
 class DeviceManagerSpec(Value, frozen=True, kw_only=True):
-    """Which device manager, and where it keeps its things on the target."""
+    """Which device manager, and where it keeps its things on the target; {board} in `root` is the board's id."""
 
     kind: Annotated[
-        Literal["native", "simulated"],
-        Meta(description="native: the vendor's binary; simulated: ours, for no hardware"),
+        Literal["native", "bindings", "simulated", "firmware"],
+        Meta(
+            description="native: the vendor's binary; bindings: its Python module; simulated: ours, for no hardware; "
+            "firmware: a microcontroller's, of which only the console is known"
+        ),
     ] = "native"
     root: Annotated[str, Meta(min_length=1, description="the platform's folder on the target (ROBOTICKS_ROOT)")] = (
         "/opt/roboticks"
     )
     source: Source | None = None
+    flash: (
+        Annotated[
+            tuple[str, ...], Meta(description="firmware: command of this machine that writes {source} to the board")
+        ]
+        | None
+    ) = None
+    interpreter: Annotated[str, Meta(description="bindings, simulated: Python on the target")] | None = None
+    bindings: Bindings = Bindings()
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     state_file: str = "{root}/state/device-manager.json"
     log_file: str = "{root}/log/device-manager.log"
     log_patterns: LogPatterns = LogPatterns()
+    registration_file: Annotated[
+        str,
+        Meta(description="where it caches its registration; the folder /etc/roboticks is documented, the name is not"),
+    ] = "/etc/roboticks/registration.json"
+    registration_pattern: Annotated[str, Meta(description="regular expression with a group dsn; our guess")] = (
+        r'"dsn"\s*:\s*"(?P<dsn>[^"]+)"'
+    )
     control: Control = Control()
 
 
@@ -139,6 +278,8 @@ class Profile(Value, frozen=True, kw_only=True):
     organization: Annotated[str, Meta(description="the platform's organization (ROBOTICKS_ORG)")] | None = None
     project: Annotated[str, Meta(description="the platform's project (ROBOTICKS_PROJECT)")] | None = None
     target: Target = Target()
+    boards: tuple[Board, ...] = ()
+    quarantine: Quarantine = Quarantine()
     device_manager: DeviceManagerSpec = DeviceManagerSpec()
     session: SessionSpec = SessionSpec()
     deployment: DeploymentSpec = DeploymentSpec()

@@ -16,7 +16,9 @@ from roboticks_tasks.targets.protocol import Completed
 class LocalTarget:
     """Run commands as children of this process, each in a session of its own so that it can be stopped as a whole."""
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Completed:
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
         """Run a command to its end; TargetError when it takes more than `timeout` seconds."""
         pipe = subprocess.PIPE
         try:

@@ -33,6 +33,11 @@ class Completed(NamedTuple):
 class Target(Protocol):
     """A POSIX shell somewhere; a new transport implements this one method."""
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Completed:
-        """Run a command to its end; TargetError when it takes more than `timeout` seconds or the link breaks."""
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        """Run a command to its end; TargetError when it takes more than `timeout` seconds or the link breaks.
+
+        `repeatable` says that running it twice does no harm: only then is it run again when the link broke under it.
+        """
         ...

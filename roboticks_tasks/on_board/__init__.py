@@ -1,0 +1,1 @@
+"""Single-file programs of the standard library alone, which are copied to a board."""
