@@ -226,6 +226,27 @@ def test_test_devices_use_no_units_and_production_devices_do(tmp_path: Path) -> 
         assert platform.get(limits)["device_units"] == {"purchased": 2, "used": 2, "test_devices": 4}
 
 
+def test_a_device_behind_a_tunnel_is_told_its_own_port_of_the_broker(
+    platform: Platform, device: Device, serial: str
+) -> None:
+    headers = {"X-Project-Secret": platform.secret}
+    path = f"/via/4711/api/v1/fleet/connection?dsn={device.dsn}"
+    assert platform.call("GET", path, headers=headers).json() == {"mqtt": {"host": "127.0.0.1", "port": 4711}}
+    body = {"name": "r", "serial": serial, "csr": request_pem()[1], "test_device": True}
+    answer = platform.call("POST", "/via/4711" + REGISTER, headers=headers, json=body)
+    assert answer.json()["mqtt"]["port"] == 4711
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "123456", "x", "-1", ""])
+def test_what_is_no_port_of_a_tunnel_leads_nowhere(platform: Platform, port: str) -> None:
+    headers = {"X-Project-Secret": platform.secret}
+    assert platform.call("GET", f"/via/{port}/api/v1/fleet/connection?dsn=x", headers=headers).status_code == 404
+
+
+def test_a_tunnel_does_not_open_what_needs_credentials(platform: Platform) -> None:
+    assert platform.call("GET", f"/via/4711{PROJECT}/devices", headers={}).status_code == 401
+
+
 def test_connection_tells_a_known_device_the_broker(platform: Platform, device: Device) -> None:
     headers = {"X-Project-Secret": platform.secret}
     path = "/api/v1/fleet/connection"

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from roboticks_tasks.sim.platform import authority, parse, store_devices
-from roboticks_tasks.sim.platform.serving import API, FLEET, body_of, not_found, platform_of
+from roboticks_tasks.sim.platform.serving import API, FLEET, body_of, broker_of, not_found, platform_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,7 +46,7 @@ async def register(request: Request) -> JSONResponse:
         "dsn": dsn,
         "certificate": authority.sign(platform.certificates, csr, dsn=dsn),
         "ca_certificate": platform.certificates.ca.read_text(encoding="ascii"),
-        "mqtt": platform.mqtt,
+        "mqtt": broker_of(request),
         "test_device": test_device,
     }
     return JSONResponse(answer, 201 if new else 200)
@@ -60,7 +60,7 @@ async def connection(request: Request) -> JSONResponse:
         raise parse.InvalidError("dsn: missing")
     if await platform.store.read(store_devices.identify, dsn) is None:
         not_found("device", dsn)
-    return JSONResponse({"mqtt": platform.mqtt})
+    return JSONResponse({"mqtt": broker_of(request)})
 
 
 async def limits(request: Request) -> JSONResponse:

@@ -99,7 +99,7 @@ async def _start(
         "pid": os.getpid(),
         "start_time": directory.start_time(),
         "url": f"http://{HOST}:{port}",
-        "mqtt": platform.mqtt,
+        "mqtt": {"host": platform.mqtt_host, "port": platform.mqtt_port},
         "broker": kind,
         "organization": ORGANIZATION,
         "project": PROJECT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -29,6 +30,13 @@ PAGE_LIMIT = 100
 DEEPEST_PAGE = 1_000_000
 LOCAL_NAMES = (b"127.0.0.1", b"localhost")
 
+VIA = re.compile(r"/via/(?P<port>[1-9][0-9]{0,4})(?P<path>/.*)", re.DOTALL)
+"""What the path of a device's request begins with when both API and broker reach it through tunnels: the tunnelled
+port of the broker. So each board is told an address that is right on that board, and nothing has to be remembered."""
+
+TUNNEL = "roboticks.tunnel"
+"""Where the request keeps that port."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
@@ -43,16 +51,17 @@ class Platform:
     broker: str
     publish: Callable[[str, object], bool]
 
-    @property
-    def mqtt(self) -> dict[str, object]:
-        """The broker's address, as the API says it."""
-        return {"host": self.mqtt_host, "port": self.mqtt_port}
-
 
 def platform_of(request: Request) -> Platform:
     """Return the running platform."""
     platform: Platform = request.app.state.platform
     return platform
+
+
+def broker_of(request: Request) -> dict[str, object]:
+    """Return the broker's address as the caller reaches it: behind a tunnel its port is another one."""
+    platform = platform_of(request)
+    return {"host": platform.mqtt_host, "port": request.scope.get(TUNNEL, platform.mqtt_port)}
 
 
 async def body_of(request: Request) -> dict[str, object]:
@@ -126,6 +135,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request."""
+        if scope["type"] == "http" and (match := VIA.fullmatch(scope["path"])) and int(match["port"]) <= 65535:
+            path = match["path"]
+            scope = {**scope, "path": path, "raw_path": path.encode(), TUNNEL: int(match["port"])}
         refused = refusal(scope, self.platform) if scope["type"] == "http" else None
         if refused is None:
             await self.app(scope, receive, send)
