@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,34 +14,44 @@ from pathlib import Path
 from roboticks_tasks.errors import ConfigError
 
 VARIABLE = "ROBOTICKS_BENCH"
-"""Names another folder than the machine's for leases and quarantine."""
+"""Names another folder than the machine's for leases and quarantine; containers that share boards must share one."""
 
 SHARED = ("/run/lock/roboticks", "/var/lock/roboticks", "/tmp/roboticks-bench")  # noqa: S108 - checked before use
-"""Where leases are kept, the first that can be made; the same for every user, or two of them could have one board."""
+"""Where leases are kept; the same for every user, or two of them could have one board."""
+
+LONGEST_BASE = 40
+"""Characters: what may stand before the name of a Unix socket, which with its folder may have about 100."""
 
 
 def shared_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder for what all users of this machine's boards share; ConfigError when none can be made."""
-    environ = os.environ if environ is None else environ
-    named = environ.get(VARIABLE)
-    for name in (named,) if named else SHARED:
-        folder = Path(name)
+    """Return the folder for what all users of this machine's boards share, made if need be.
+
+    ConfigError when none can be made, and when the one that is there cannot be used: with another one instead, two
+    users would not meet.
+    """
+    names = _names(os.environ if environ is None else environ)
+    for name in ("", *names):  # at first those that are there: a user with fewer rights may have made a later one
         with suppress(OSError):
-            _make_shared(folder)
-        if folder.is_dir() and not folder.is_symlink() and os.access(folder, os.W_OK | os.X_OK):
+            _make_shared(name)
+        if (folder := _find(names)) is not None:
             return folder
     raise ConfigError(
-        f"no folder for the leases of boards can be written: {named or ', '.join(SHARED)}",
+        f"no folder for the leases of boards can be made: {', '.join(names)}",
         remedy=f"set {VARIABLE} to one that all users of the boards can write",
     )
+
+
+def find_shared_folder(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder of `shared_folder` if it is there, else None; ConfigError when it cannot be used."""
+    return _find(_names(os.environ if environ is None else environ))
 
 
 def private_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Return this user's own folder for sockets, short enough for one; ConfigError when it is somebody else's."""
     environ = os.environ if environ is None else environ
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    base = Path(runtime) if runtime and len(runtime) < 40 and os.access(runtime, os.W_OK) else Path("/tmp")  # noqa: S108 - checked below
-    folder = base / f"roboticks-{os.getuid()}"
+    fits = runtime.startswith("/") and len(runtime) < LONGEST_BASE and os.access(runtime, os.W_OK | os.X_OK)
+    folder = Path(runtime if fits else "/tmp") / f"roboticks-{os.getuid()}"  # noqa: S108 - checked below
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -54,12 +66,50 @@ def file_name(resource: str) -> str:
     """Return a file name for what a board is known by: a host and port, a serial port, a folder."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", resource).strip("-.")[-100:]
     # Two resources must not share a name because of what was left out of it.
-    import zlib
-
     return f"{readable}-{zlib.crc32(resource.encode('utf-8', 'surrogateescape')):08x}"
 
 
-def _make_shared(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        folder.chmod(0o1777)  # as in /tmp: everyone makes files, nobody removes another's
+def _names(environ: Mapping[str, str]) -> tuple[str, ...]:
+    named = environ.get(VARIABLE)
+    if named and not named.startswith("/"):
+        raise ConfigError(f"{VARIABLE} is {named!r}, which is another folder for each run", remedy="give it from /")
+    return (named,) if named else SHARED
+
+
+def _find(names: tuple[str, ...]) -> Path | None:
+    """Return the first of the folders that is there: what one user made because he could is there for all."""
+    for name in names:
+        folder = Path(name)
+        try:
+            mode = folder.lstat().st_mode
+        except OSError:
+            continue
+        if problem := _problem(folder, mode):
+            raise ConfigError(
+                f"the folder for the leases of boards, {folder}, {problem}",
+                remedy=f"`sudo chmod 1777 {folder}` or remove it, or set {VARIABLE} for all users of the boards",
+            )
+        return folder
+    return None
+
+
+def _problem(folder: Path, mode: int) -> str:
+    if not stat.S_ISDIR(mode):
+        return "is not a folder"
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return "lets everyone remove the leases of others"
+    return "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else "cannot be written by this user"
+
+
+def _make_shared(name: str) -> None:
+    """Make the folder with all its rights at once, so that nobody finds it in between and cannot write it."""
+    folder = Path(name)
+    if not name or os.path.lexists(folder):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        new.chmod(0o1777)  # as in /tmp: everyone makes files, nobody removes another's
+        new.rename(folder)
+    except OSError:  # somebody else was faster
+        new.rmdir()

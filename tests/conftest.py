@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from roboticks_tasks import bench
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep leases and quarantine of the tests apart from those of this machine's real boards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(bench.VARIABLE, str(tmp_path_factory.mktemp("bench")))
+        yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,5 +1,5 @@
 """Which physical board a run has, and that it has it alone."""
 
-from roboticks_tasks.boards.lease import lease
+from roboticks_tasks.boards.lease import holder, lease
 
-__all__ = ["lease"]
+__all__ = ["holder", "lease"]
