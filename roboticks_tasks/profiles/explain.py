@@ -5,63 +5,60 @@ from __future__ import annotations
 import difflib
 import re
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from roboticks_tasks.profiles.lines import Place, line_of
 from roboticks_tasks.profiles.values import Profile
 
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`")
-HEADER = re.compile(r"\s*\[+(?P<path>[^\[\]]+)\]")
-SETTING = re.compile(r"\s*(?P<path>[\w\"'. -]+?)\s*=")
 MISSING = re.compile(r"Object missing required field `(?P<key>[^`]+)`")
+STEP = re.compile(r"\[(?P<index>\d+)\]|(?P<key>\w+)")
 
 
 def explain(error: msgspec.ValidationError, *, path: Path, text: str) -> str:
     """Return the sentence for `error`, raised while the TOML `text` of `path` was converted."""
-    reason, _, place = str(error).partition(" - at ")
-    place = place.strip("`$.").replace("[...]", "")  # the dots in brackets stand for a key that msgspec does not name
-    tables = [part.partition("[")[0] for part in place.split(".") if part]
+    reason, _, where = str(error).partition(" - at ")
+    # The dots in brackets stand for a key that msgspec does not name.
+    place = read_place(where.strip("`$").replace("[...]", ""))
     if match := UNKNOWN.match(reason):
-        known = _known_keys(tables)
+        known = _known_keys(place)
         near = difflib.get_close_matches(match["key"], known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-        key = ".".join([*tables, match["key"]])
-        return f"profile {path}{_line(text, [*tables, match['key']])}: unknown key `{key}`; {hint}"
+        place = (*place, match["key"])
+        return f"{locate(path, text, place)}: unknown key `{spell(place)}`; {hint}"
     if match := MISSING.match(reason):
-        return f"profile {path}: `{'.'.join([*tables, match['key']])}` is missing"
-    return f"profile {path}{_line(text, tables)}: `{place}`: {reason[:1].lower()}{reason[1:]}"
+        return f"{locate(path, text, place)}: `{spell((*place, match['key']))}` is missing"
+    return f"{locate(path, text, place)}: `{spell(place)}`: {reason[:1].lower()}{reason[1:]}"
 
 
-def _line(text: str, path: list[str]) -> str:
-    """Return ", line N" of the line that sets the key at `path`, or the inline table that holds it."""
-    table: list[str] = []
-    holder = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := HEADER.match(line):
-            table = words = _words(match["path"])
-        elif match := SETTING.match(line):
-            words = [*table, *_words(match["path"])]
-        else:
-            continue
-        if words[: len(path)] == path:
-            return f", line {number}"
-        if words == path[: len(words)]:
-            holder = f", line {number}"
-    return holder
+def locate(path: Path, text: str, place: Sequence[str | int]) -> str:
+    """Return "profile FILE, line N" for the key at `place`, or for the table that ought to hold it."""
+    line = line_of(text, place)
+    return f"profile {path}" if line is None else f"profile {path}, line {line}"
 
 
-def _words(path: str) -> list[str]:
-    return [word.strip().strip("\"'") for word in path.split(".")]
+def read_place(dotted: str) -> Place:
+    """Return the names and indices of a key like boards[0].console.port."""
+    return tuple(int(match["index"]) if match["index"] else match["key"] for match in STEP.finditer(dotted))
 
 
-def _known_keys(tables: list[str]) -> list[str]:
-    """Return the keys that the table at `tables` accepts."""
+def spell(place: Sequence[str | int]) -> str:
+    """Return the key as people write it: boards[0].console.port."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+
+
+def _known_keys(place: Place) -> list[str]:
+    """Return the keys that the table at `place` accepts; an entry of a list accepts what the list's type says."""
     kind: object = Profile
-    for table in tables:
-        hints = typing.get_type_hints(kind)
-        kind = next((each for each in _structs(hints.get(table))), Profile)
-    return sorted(field.name for field in msgspec.structs.fields(kind) if field.name != "name")  # type: ignore[arg-type]
+    for name in place:
+        if isinstance(name, str):
+            hints = typing.get_type_hints(kind)
+            kind = next((each for each in _structs(hints.get(name))), Profile)
+    fields = msgspec.structs.fields(kind)  # type: ignore[arg-type] # a struct, whatever the annotation was
+    return sorted(field.name for field in fields if field.name != "name")
 
 
 def _structs(annotation: object) -> list[object]:

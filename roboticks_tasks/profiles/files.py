@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from roboticks_tasks.errors import ConfigError
+from roboticks_tasks.profiles.boards import candidates
+from roboticks_tasks.profiles.checks import check
 from roboticks_tasks.profiles.explain import explain
 from roboticks_tasks.profiles.values import Profile, Timeouts
 
@@ -41,25 +43,40 @@ def load_profile(
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, object] | None = None,
     timeout_multiplier: float = 1.0,
+    board: str | None = None,
 ) -> Profile:
     """Read a profile: `overrides` (dotted keys) beat `ROBOTICKS_*` variables, these the file, and that the defaults.
 
     `environ` is the process's environment unless given. Every timeout but the tests' is multiplied by
-    `timeout_multiplier`. Raises ConfigError for an unknown profile (with the nearest names), for TOML that does not
-    parse (with the line) and for a key or value that does not fit (with file, line and key).
+    `timeout_multiplier`. With `board`, the profile is narrowed to that one of its boards. Raises ConfigError for an
+    unknown profile or board (with the nearest names), for TOML that does not parse (with the line), for a key or value
+    that does not fit, and for keys that cannot work together (with file, line and key).
     """
     environ = os.environ if environ is None else environ
     path = _find(str(name_or_path), environ)
-    profile = _read(path)
+    text = _text(path)
+    profile = _convert(text, path)
+    sources: dict[str, str] = {}
     for variable, key in ENVIRONMENT.items():
         if value := environ.get(variable):
             if key == "backend" and profile.backend == "local":
                 log.warning("%s replaces the local platform of profile %r", variable, profile.name)
-            profile = _override(profile, key, value, source=f"environment variable {variable}")
+            sources[key] = f"environment variable {variable}"
+            profile = _override(profile, key, value, source=sources[key])
     for key, override in (overrides or {}).items():
         if override is not None:
-            profile = _override(profile, key, override, source=f"option for {key}")
-    return _anchor(_scale(profile, timeout_multiplier))
+            sources[key] = f"option for {key}"
+            profile = _override(profile, key, override, source=sources[key])
+    check(profile, path=path, text=text, sources=sources)
+    profile = _anchor(_scale(profile, timeout_multiplier))
+    return profile if board is None else candidates(profile, board)[0]
+
+
+def read_profile(text: str, path: Path) -> Profile:
+    """Return the profile that `text` would be as the file `path`; ConfigError as of `load_profile`."""
+    profile = _convert(text, path)
+    check(profile, path=path, text=text)
+    return profile
 
 
 def find_profiles(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
@@ -71,11 +88,20 @@ def find_profiles(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def shipped_profiles() -> dict[str, Path]:
+    """Return the profiles that come with this package, whatever a nearer folder holds under the same name."""
+    return {path.stem: path for folder in reversed(_shipped()) for path in sorted(folder.glob("*.toml"))}
+
+
 def _folders(environ: Mapping[str, str]) -> list[Path]:
-    package = Path(__file__).resolve().parent.parent
     extra = [Path(item) for item in environ.get("ROBOTICKS_PROFILES", "").split(os.pathsep) if item]
-    # The last two are where a wheel puts the shipped profiles, and where a checkout has them.
-    return [Path("hardware_profiles"), *extra, package / "hardware_profiles", package.parent / "hardware_profiles"]
+    return [Path("hardware_profiles"), *extra, *_shipped()]
+
+
+def _shipped() -> list[Path]:
+    """Return where a wheel puts the shipped profiles, and where a checkout has them."""
+    package = Path(__file__).resolve().parent.parent
+    return [package / "hardware_profiles", package.parent / "hardware_profiles"]
 
 
 def _find(name: str, environ: Mapping[str, str]) -> Path:
@@ -95,14 +121,18 @@ def _find(name: str, environ: Mapping[str, str]) -> Path:
     return known[name]
 
 
-def _read(path: Path) -> Profile:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"profile {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"profile {path} is not UTF-8 text (byte {error.start})") from error
+
+
+def _convert(text: str, path: Path) -> Profile:
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"profile {path} is not valid TOML: {error}", remedy="mend that line") from error
     try:
@@ -131,14 +161,17 @@ def _anchor(profile: Profile) -> Profile:
     """Make the folders of this machine absolute, so that a later step may run in another working directory."""
     replace = msgspec.structs.replace
     platform = replace(profile.local_platform, directory=_absolute(profile.local_platform.directory))
-    manager, deployment = profile.device_manager, profile.deployment
+    manager, deployment, target = profile.device_manager, profile.deployment, profile.target
+    target = replace(target, known_hosts=_absolute(target.known_hosts))
+    if target.identity_file is not None:
+        target = replace(target, identity_file=_absolute(target.identity_file))
     if profile.target.kind == "local":
         manager = replace(manager, root=_absolute(manager.root))
     if manager.source is not None and manager.source.path is not None:
         manager = replace(manager, source=replace(manager.source, path=_absolute(manager.source.path)))
     if deployment.path is not None and not deployment.path.startswith("package:"):
         deployment = replace(deployment, path=_absolute(deployment.path))
-    return replace(profile, local_platform=platform, device_manager=manager, deployment=deployment)
+    return replace(profile, target=target, local_platform=platform, device_manager=manager, deployment=deployment)
 
 
 def _absolute(folder: str) -> str:

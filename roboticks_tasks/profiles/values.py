@@ -96,7 +96,9 @@ class Power(Value, frozen=True, kw_only=True):
     on: Argv | None = None
     off: Argv | None = None
     cycle: Annotated[tuple[str, ...], Meta(description="none: off, a moment, on")] | None = None
-    state: Annotated[tuple[str, ...], Meta(description="prints a line that contains on or off")] | None = None
+    state: (
+        Annotated[tuple[str, ...], Meta(description="prints a line that contains on or off, and not both")] | None
+    ) = None
     at_start: Annotated[Literal["on", "cycle"], Meta(description="what a run does first")] = "on"
     safe: Annotated[Literal["on", "off"], Meta(description="what teardown leaves")] | None = None
     off_time: Annotated[float, Meta(ge=0, le=3600, description="seconds between off and on of a cycle")] = 2

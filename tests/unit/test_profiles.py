@@ -184,6 +184,27 @@ def test_relative_folders_of_this_machine_become_absolute(tmp_path: Path, monkey
     assert profile.local_platform.directory == "/home/somebody/platform"
 
 
+def test_the_files_of_ssh_become_absolute_as_other_paths_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    target = load('target = { known_hosts = "lab/known", identity_file = "~/.ssh/lab" }').target
+    assert (target.known_hosts, target.identity_file) == (str(tmp_path / "lab/known"), "/home/somebody/.ssh/lab")
+    target = load("").target
+    assert (target.known_hosts, target.identity_file) == (str(tmp_path / "hardware_profiles/known_hosts"), None)
+
+
+def test_the_root_on_a_board_is_not_a_folder_of_this_machine() -> None:
+    profile = load('device_manager.root = "~/{board}"\ntarget.kind = "ssh"\n[[boards]]\nid = "a"\nhost = "h"')
+    assert profile.device_manager.root == "~/{board}"
+
+
+@pytest.mark.parametrize(
+    ("name", "host"), [("jetson", "jetson-01.lab"), ("raspberry-pi", "pi-01.lab"), ("x86", "ipc-01.lab")]
+)
+def test_the_shipped_profiles_of_boards_have_one_address_to_fill_in(name: str, host: str) -> None:
+    profile = load_profile(name, environ={})
+    assert (profile.target.kind, [board.host for board in profile.boards]) == ("ssh", [host])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))
 def test_whatever_text_a_variable_holds_is_taken_letter_for_letter(text: str) -> None:
@@ -202,7 +223,7 @@ def test_an_unknown_key_is_shown_with_file_line_and_the_nearest_key() -> None:
 
 def test_an_unknown_table_is_shown_with_what_is_known() -> None:
     sentence = refusal("[qqqqq]\n")
-    assert "profile board.toml, line 1: unknown key `qqqqq`; known here: backend, deployment, description" in sentence
+    assert "profile board.toml, line 1: unknown key `qqqqq`; known here: backend, boards, deployment, " in sentence
 
 
 @pytest.mark.parametrize(
