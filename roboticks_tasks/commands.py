@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from roboticks_tasks import lifecycle, processes, signals, state
 from roboticks_tasks.boards import lease
+from roboticks_tasks.boards.health import note_health
+from roboticks_tasks.boards.lease import holder
 from roboticks_tasks.console import log, say, shown, tell_steps
 from roboticks_tasks.errors import (
     EXIT_PASSED,
@@ -19,6 +21,7 @@ from roboticks_tasks.errors import (
     EXIT_TESTS_FAILED,
     Cancelled,
     ConfigError,
+    RoboticksError,
     Verdict,
 )
 from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
@@ -26,9 +29,10 @@ from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.run import OUTPUT, need
 from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import TeardownReport
-from roboticks_tasks.profiles import Profile, find_profiles, load_profile
+from roboticks_tasks.profiles import Profile, board_of, candidates, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
 from roboticks_tasks.reporting.summary import summarise
+from roboticks_tasks.signals import Interruption
 from roboticks_tasks.targets import open_target
 from roboticks_tasks.targets.detached import Detached, is_alive
 
@@ -38,7 +42,9 @@ def hil_test(options: argparse.Namespace) -> int:
     profile = _load(options)
     artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
     with _watched(profile, artifacts) as sink:
-        result = pipeline.main(profile, artifacts=artifacts, args=options.rest, sink=sink)
+        result = pipeline.main(
+            profile, artifacts=artifacts, args=options.rest, board=options.board, wait=options.wait, sink=sink
+        )
     say(summarise(result, artifacts))
     return result.exit_code
 
@@ -53,10 +59,26 @@ def run_step(options: argparse.Namespace) -> int:
         artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
         profile = state.as_in_run(profile, state.load(artifacts, profile.name))
         open_record = Record.resume
-    with signals.handled() as interruption, lease(profile, run=artifacts), _watched(profile, artifacts) as sink:
-        record = open_record(profile, artifacts, sink=sink)
+    with signals.handled() as interruption, ExitStack() as held:
         with interruption.raising():
-            return STEPS[options.step](profile, record, artifacts, options)
+            # Parking is for new runs; one that has begun goes on.
+            leased = held.enter_context(
+                lease(
+                    profile,
+                    run=artifacts,
+                    board=options.board,
+                    wait=options.wait,
+                    borrow_quarantined=options.step != "ensure-binary",
+                )
+            )
+        sink = held.enter_context(_watched(profile, artifacts))
+        record = open_record(leased, artifacts, sink=sink)
+        try:
+            with interruption.raising():
+                return STEPS[options.step](leased, record, artifacts, options)
+        finally:
+            if options.step == "ensure-binary":
+                note_health(leased, record.run)
 
 
 def run_teardown(options: argparse.Namespace) -> int:
@@ -67,13 +89,14 @@ def run_teardown(options: argparse.Namespace) -> int:
         profile = state.as_in_run(profile, state.load(artifacts, profile.name))
     except state.NoRunError:
         artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
-        with signals.handled(), lease(profile, run=artifacts):
-            return _tell_teardown(lifecycle.teardown(profile, artifacts=artifacts))
-    with signals.handled(), lease(profile, run=artifacts), _watched(profile, artifacts) as sink:
-        record = Record.resume(profile, artifacts, sink=sink)
+        return _teardown_without_run(profile, artifacts, options)
+    with signals.handled() as interruption, ExitStack() as held:
+        leased = _lease_to_clean(profile, artifacts, options, held, interruption)
+        sink = held.enter_context(_watched(leased, artifacts))
+        record = Record.resume(leased, artifacts, sink=sink)
         run = record.run
         report = record.step(
-            lifecycle.teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
+            lifecycle.teardown, leased, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
         )
         code = _tell_teardown(report)
         if _has_verdict(record.run):
@@ -82,6 +105,26 @@ def run_teardown(options: argparse.Namespace) -> int:
                 pipeline.print_dm_logs(artifacts)
             say(summarise(result, artifacts))
     return code
+
+
+def _teardown_without_run(profile: Profile, artifacts: Path, options: argparse.Namespace) -> int:
+    """Clean every board that is meant: without a run nobody knows which one it would have been."""
+    codes = []
+    for each in candidates(profile, options.board):
+        with signals.handled() as interruption, ExitStack() as held:
+            leased = _lease_to_clean(each, artifacts, options, held, interruption)
+            codes.append(_tell_teardown(lifecycle.teardown(leased, artifacts=artifacts)))
+    return max(codes)
+
+
+def _lease_to_clean(
+    profile: Profile, artifacts: Path, options: argparse.Namespace, held: ExitStack, interruption: Interruption
+) -> Profile:
+    """Hold the board, a parked one too: what parked it is what has to be cleaned. A signal ends only the wait."""
+    with interruption.raising():
+        return held.enter_context(
+            lease(profile, run=artifacts, board=options.board, wait=options.wait, borrow_quarantined=True)
+        )
 
 
 def _tell_teardown(report: TeardownReport) -> int:
@@ -97,6 +140,7 @@ def _has_verdict(run: state.RunState) -> bool:
 
 
 def _ensure_binary(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+    record.step(lifecycle.ensure_board, profile, artifacts=artifacts)
     record.step(lifecycle.ensure_binary, profile)
     return EXIT_PASSED
 
@@ -149,35 +193,83 @@ STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
 }
 
 
-class Status(msgspec.Struct, frozen=True):
-    """What `status --json` prints."""
+class BoardStatus(msgspec.Struct, frozen=True):
+    """A board as `status` shows it: who holds it, and why it is parked."""
 
-    folder: str
-    device_manager_running: bool
+    id: str
+    holder: str | None
+    quarantined: str | None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `status --json` prints; what is None is not known."""
+
+    folder: str | None
+    boards: tuple[BoardStatus, ...]
+    device_manager_running: bool | None
     local_platform_running: bool
-    run: state.RunState
+    run: state.RunState | None
+    problem: str | None = None
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Print what a run has done and what of it is still running."""
+    """Print the boards, what the latest run has done, and what of it is still running."""
     profile = load_profile(options.profile)
-    artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-    run = state.load(artifacts, profile.name)
-    with open_target(profile) as target:
-        dm = run.dm is not None and is_alive(target, Detached(run.dm.pid, run.dm.identity))
-    backend = run.backend
-    platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
-    status = Status(folder=str(artifacts), device_manager_running=dm, local_platform_running=platform, run=run)
-    if options.json:
-        say(msgspec.json.format(msgspec.json.encode(status)).decode())
-        return EXIT_PASSED
-    say(f"run {run.run_id} of profile {run.profile} in {artifacts}")
-    for step in run.steps:
-        say(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
-    say(f"  device manager  {'running' if dm else 'not running'}")
-    if backend is not None and backend.kind == "local":
-        say(f"  local platform  {f'running at {backend.url}' if platform else 'not running'}")
+    boards = tuple(_board_status(each) for each in candidates(profile))
+    try:
+        artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
+        run = state.load(artifacts, profile.name)
+    except state.NoRunError:
+        if options.artifacts is not None or not profile.boards:
+            raise
+        status = Status(None, boards, None, False, None)
+    else:
+        status = _run_status(state.as_in_run(profile, run), boards, artifacts, run)
+    say(msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status))
     return EXIT_PASSED
+
+
+def _board_status(profile: Profile) -> BoardStatus:
+    """Say who has a board (already narrowed to it), and whether it is parked."""
+    from roboticks_tasks.boards.quarantine import parked
+
+    left = parked(profile)
+    return BoardStatus(id=board_of(profile).id, holder=holder(profile), quarantined=None if left is None else str(left))
+
+
+def _run_status(profile: Profile, boards: tuple[BoardStatus, ...], artifacts: Path, run: state.RunState) -> Status:
+    backend, running, problem = run.backend, False if run.dm is None else None, None
+    if run.dm is not None:
+        try:
+            with open_target(profile) as target:
+                running = is_alive(target, Detached(run.dm.pid, run.dm.identity))
+        except RoboticksError as error:
+            problem = str(error)
+    platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
+    return Status(str(artifacts), boards, running, platform, run, problem)
+
+
+def _describe(status: Status) -> str:
+    lines = []
+    if status.run is None:
+        lines.append("no run of this profile in this folder")
+    else:
+        lines.append(f"run {status.run.run_id} of profile {status.run.profile} in {status.folder}")
+        for step in status.run.steps:
+            lines.append(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
+        running = {True: "running", False: "not running", None: f"not known: {status.problem}"}
+        lines.append(f"  device manager  {running[status.device_manager_running]}")
+        backend = status.run.backend
+        if backend is not None and backend.kind == "local":
+            lines.append(
+                f"  local platform  {f'running at {backend.url}' if status.local_platform_running else 'not running'}"
+            )
+    for board in status.boards:
+        words = [f"held by {board.holder}" if board.holder else "free"]
+        if board.quarantined:
+            words.append(f"in quarantine: {board.quarantined}")
+        lines.append(f"board {board.id}: {'; '.join(words)}")
+    return "\n".join(lines)
 
 
 def show_profiles(options: argparse.Namespace) -> int:

@@ -114,6 +114,10 @@ class BoardError(RoboticksError):
     exit_code = 22
 
 
+class UnreachableError(BoardError):
+    """The board does not answer; it may be booting, or without power."""
+
+
 class TargetError(RoboticksError):
     """A command could not be run on the target; the step that it broke wraps it and gives the exit code."""
 

@@ -65,6 +65,7 @@ class BackendRef(Value, frozen=True, kw_only=True):
     url: str
     device_url: str | None = None
     link: Link | None = None
+    mqtt_port: int | None = None
     kind: Literal["remote", "local"] = "remote"
     organization: str | None = None
     project: str | None = None

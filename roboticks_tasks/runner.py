@@ -20,7 +20,8 @@ from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.profiles import load_profile
 
 PROFILE = "runner"
-"""The profile that means what the platform's own runner does; ROBOTICKS_PROFILE names another one."""
+"""The profile that means what the platform's own runner does; ROBOTICKS_PROFILE names another one, and
+ROBOTICKS_BOARD one of its boards."""
 
 DEFAULT_ROOT = "/opt/roboticks"
 """ROBOTICKS_ROOT where nobody sets it (documented)."""
@@ -50,7 +51,8 @@ def run() -> int:
         sink = fan_out([tell_steps, write_jsonl(output / "events.jsonl"), *([live] if live else [])])
         try:
             profile = load_profile(os.environ.get("ROBOTICKS_PROFILE") or PROFILE)
-            result = pipeline.main(profile, artifacts=output, sink=sink)
+            board = os.environ.get("ROBOTICKS_BOARD") or None
+            result = pipeline.main(profile, artifacts=output, board=board, sink=sink)
         except RoboticksError as error:
             log.error("Test run failed: %s", error)
             return 1

@@ -16,6 +16,7 @@ from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.models import (
     BackendRef,
     Binary,
+    BoardRef,
     Deployment,
     DeviceManager,
     Dsn,
@@ -25,10 +26,13 @@ from roboticks_tasks.models import (
     TeardownReport,
     Value,
 )
-from roboticks_tasks.profiles import Profile
+from roboticks_tasks.profiles import Profile, board_of, candidates
 
 STATE_FILE = "run.json"
-STALE_FILES = (STATE_FILE, "device-manager.log", "pytest.log", "result.json", "results.xml")
+LINK_FILE = "link.json"
+"""Names the link's process, for a teardown that finds no more of the run than that."""
+
+STALE_FILES = (STATE_FILE, "console.log", "device-manager.log", LINK_FILE, "pytest.log", "result.json", "results.xml")
 """What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
 
 
@@ -39,19 +43,22 @@ class NoRunError(ConfigError):
 class RunState(Value, frozen=True, kw_only=True):
     """How the steps have ended, in order, and the values of those that succeeded; what is None has not run.
 
-    `root` and `platform_directory` are absolute: a later step may run in another working directory. `running` is the
-    step that has begun and not ended: when its process is gone, it was killed. `signal` ended the run.
+    `board_id` is the leased board. `root` and `platform_directory` are absolute: a later step may run in another
+    working directory. `running` is the step that has begun and not ended: when its process is gone, it was killed.
+    `signal` ended the run.
     """
 
     version: int = 1
     run_id: str
     profile: str
     started_at: str
+    board_id: str | None = None
     root: str | None = None
     platform_directory: str | None = None
     running: str | None = None
     signal: int | None = None
     steps: tuple[StepResult, ...] = ()
+    board: BoardRef | None = None
     binary: Binary | None = None
     backend: BackendRef | None = None
     dm: DeviceManager | None = None
@@ -101,6 +108,7 @@ def create(artifacts: Path, profile: Profile) -> RunState:
         run_id=run_id,
         profile=profile.name,
         started_at=now.isoformat(timespec="milliseconds"),
+        board_id=board_of(profile).id,
         root=profile.device_manager.root,
         platform_directory=profile.local_platform.directory,
     )
@@ -128,8 +136,13 @@ def load(artifacts: Path, profile: str | None = None) -> RunState:
 
 
 def as_in_run(profile: Profile, run: RunState) -> Profile:
-    """Return the profile with the folders of the run: relative ones meant the working directory that it began in."""
+    """Return the profile of the run: its board, and its folders, which meant the working directory that it began in.
+
+    ConfigError when the profile does not name the run's board any more.
+    """
     replace = msgspec.structs.replace
+    if profile.boards:
+        profile = candidates(profile, run.board_id)[0]
     manager, platform = profile.device_manager, profile.local_platform
     if run.root is not None:
         manager = replace(manager, root=run.root)

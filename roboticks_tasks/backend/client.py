@@ -22,8 +22,8 @@ QUICK = (1.0, 1.0)
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
-START_SESSION = 3
-"""The command type; 3 and 4 are documented for session control, that 3 starts is an inference from their order."""
+START_SESSION, STOP_SESSION = 3, 4
+"""The command types; 3 and 4 are documented for session control, that 3 starts is an inference from their order."""
 
 
 class Client:

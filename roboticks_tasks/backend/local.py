@@ -14,7 +14,7 @@ import msgspec
 from roboticks_tasks import processes
 from roboticks_tasks.backend import users
 from roboticks_tasks.errors import BackendError, ConfigError
-from roboticks_tasks.models import BackendRef
+from roboticks_tasks.models import BackendRef, Process
 from roboticks_tasks.profiles.values import LocalPlatform
 
 START_TIMEOUT = 15.0
@@ -27,12 +27,19 @@ NEEDED = ("cryptography", "paho", "starlette", "uvicorn", "yaml", "zmq")
 """What the extra `sim` installs; looked for before anything starts, so that the remedy is one sentence."""
 
 
+class Broker(msgspec.Struct, frozen=True):
+    """Where the platform's broker listens."""
+
+    port: int
+
+
 class Address(msgspec.Struct, frozen=True):
     """What platform.json says of a platform that runs (it says more)."""
 
     pid: int
     start_time: int
     url: str
+    mqtt: Broker
     organization: str
     project: str
 
@@ -66,6 +73,7 @@ def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
     return BackendRef(
         kind="local",
         url=address.url,
+        mqtt_port=address.mqtt.port,
         organization=address.organization,
         project=address.project,
         directory=str(directory),
@@ -74,6 +82,14 @@ def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
         secret_file=str(directory / "project-secret"),
         api_key_file=str(directory / "api-key"),
     )
+
+
+def join_local(backend: BackendRef, process: Process, *, run: Path) -> None:
+    """Count a process of the run in folder `run` as a user: the platform stays as long as it lives."""
+    if backend.directory is not None:
+        directory = Path(backend.directory)
+        with users.exclusive(directory):
+            users.join(directory, run, pid=process.pid, started=process.start_time)
 
 
 def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:

@@ -2,6 +2,7 @@
 
 from roboticks_tasks.lifecycle.backend import ensure_backend
 from roboticks_tasks.lifecycle.binary import ensure_binary
+from roboticks_tasks.lifecycle.board import ensure_board
 from roboticks_tasks.lifecycle.cleanup import teardown
 from roboticks_tasks.lifecycle.deployment import deploy
 from roboticks_tasks.lifecycle.dsn import await_dsn
@@ -16,6 +17,7 @@ __all__ = [
     "deploy",
     "ensure_backend",
     "ensure_binary",
+    "ensure_board",
     "launch_dm",
     "pytest_session",
     "teardown",

@@ -9,25 +9,18 @@ from pathlib import Path
 import msgspec
 
 from roboticks_tasks.backend.local import release_local
-from roboticks_tasks.errors import RoboticksError, TargetError
-from roboticks_tasks.lifecycle.support.control import control
+from roboticks_tasks.errors import RoboticksError
+from roboticks_tasks.lifecycle.support import stopping
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
-from roboticks_tasks.lifecycle.support.places import Places, places
-from roboticks_tasks.lifecycle.support.sightings import Watcher
+from roboticks_tasks.lifecycle.support.places import places
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
-from roboticks_tasks.profiles import Profile
-from roboticks_tasks.state import write_atomically
+from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.targets.detached import Detached, parse_pid_file, stop
-from roboticks_tasks.targets.files import get
+from roboticks_tasks.targets.detached import Detached
+from roboticks_tasks.targets.opening import hurried
 from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
-
-GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL: what the platform's own test runner gives its device manager."""
-
-NOTHING = "none was running"
 
 
 def teardown(
@@ -39,40 +32,102 @@ def teardown(
     backend: BackendRef | None = None,
     target: Target | None = None,
 ) -> TeardownReport:
-    """Stop the active session and the device manager, collect its log into `artifacts`, leave the local platform.
+    """Stop session and device manager, collect the log, make the board safe, leave console, link and local platform.
 
-    What is not given is looked for: a device manager by its pid file on the target, the local platform by its folder.
-    Every part is tried, whatever became of the others; all share `timeouts.teardown` seconds. Never raises for what
-    it finds: the report says of each part whether it could be confirmed.
+    What is not given is looked for: a device manager by its pid file on the target, the console's capture by its
+    port, the local platform by its folder. Every part is tried, whatever became of the others; all share
+    `timeouts.teardown` seconds. Never raises for what it finds: the report says of each part whether it could be
+    confirmed.
     """
     deadline = Deadline(profile.timeouts.teardown)
+    parts = Parts(deadline)
+    parts.attempt("tests", lambda: stop_group(artifacts / TESTS_PID))
+    try:
+        with open_target(hurried(profile, deadline.remaining / 2), target) as shell:
+            if profile.device_manager.kind == "firmware":
+                _leave_firmware(parts, profile, dm, session, artifacts=artifacts)
+            else:
+                _stop_device_manager(parts, profile, dm, session, artifacts=artifacts, target=shell)
+    except RoboticksError as error:
+        parts.note("device manager", f"whether one is running is not known: {error}")
+    board = board_of(profile)
+    if board.power is not None and board.power.safe is not None:
+        parts.attempt("safe state", lambda: stopping.restore_safe_state(board, deadline=deadline))
+    if board.console is not None:  # after the power, because the board's last words belong to the run
+        port = board.console.port
+        parts.attempt("console", lambda: stopping.stop_capture_of(port))
+    if (link := (backend.link if backend else None) or stopping.left_link(artifacts)) is not None:
+        parts.attempt("link", lambda: stopping.leave_link(link, artifacts))
+    if (directory := _platform_directory(profile, backend)) is not None:
+        parts.attempt("local platform", lambda: release_local(directory, run=artifacts, grace=deadline.remaining))
+    return TeardownReport(parts=_forgive_session(parts.done))
+
+
+class Parts:
+    """The parts of a teardown, in order: whatever becomes of one, the next has its turn."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.done: list[TeardownPart] = []
+
+    def attempt(self, name: str, action: Callable[[], str]) -> None:
+        """Do a part and note how it went."""
+        begin = self.deadline.elapsed
+        try:
+            detail, ok = action(), True
+        except (RoboticksError, OSError) as error:
+            detail, ok = str(error), False
+            log.error("teardown: %s: %s", name, error)
+        except Exception as error:
+            # The parts after this one must have their turn even when this one has a bug.
+            detail, ok = f"{type(error).__name__}: {error}", False
+            log.exception("teardown: %s", name)
+        duration = round(self.deadline.elapsed - begin, 3)
+        self.done.append(TeardownPart(name=name, ok=ok, detail=detail, duration=duration))
+
+    def note(self, name: str, problem: str) -> None:
+        """Note that a part could not be done, unless it has been."""
+        if all(part.name != name for part in self.done):
+            log.error("teardown: %s: %s", name, problem)
+            duration = round(self.deadline.elapsed, 3)
+            self.done.append(TeardownPart(name=name, ok=False, detail=problem, duration=duration))
+
+
+def _stop_device_manager(
+    parts: Parts,
+    profile: Profile,
+    dm: DeviceManager | None,
+    session: Session | None,
+    *,
+    artifacts: Path,
+    target: Target,
+) -> None:
     where = places(profile, dm)
-    parts: list[TeardownPart] = []
-    _try(parts, "tests", lambda: stop_group(artifacts / TESTS_PID), deadline)
-    with open_target(profile, target) as shell:
-        named = _read_pid_file(where, shell)
-        # A signal may have come before the value was recorded: then the pid file is all that there is.
-        started = Detached(dm.pid, dm.identity) if dm else named
+    named = stopping.read_pid_file(where, target)
+    # A signal may have come before the value was recorded: then the pid file is all that there is.
+    started = Detached(dm.pid, dm.identity) if dm else named
+    deadline = parts.deadline
+    parts.attempt("session", lambda: stopping.stop_session(profile, dm, session, target=target, deadline=deadline))
+    parts.attempt(
+        "device manager", lambda: stopping.stop_process(started, named, where, target=target, deadline=deadline)
+    )
+    parts.attempt("log", lambda: stopping.collect_log(started, named, where, artifacts=artifacts, target=target))
 
-        def stop_session() -> str:
-            return _stop_session(profile, dm, session, target=shell, deadline=deadline)
 
-        def stop_device_manager() -> str:
-            return _stop_device_manager(started, named, where, target=shell, deadline=deadline)
+def _leave_firmware(
+    parts: Parts, profile: Profile, dm: DeviceManager | None, session: Session | None, *, artifacts: Path
+) -> None:
+    """Stop a microcontroller's session and keep its words; it is its own device manager, stopped by power alone."""
+    if dm is not None:
+        if profile.session.request == "platform":
+            parts.attempt("session", lambda: stopping.stop_session_by_platform(dm, session))
+        parts.attempt("log", lambda: stopping.copy_console(dm.log_path, artifacts))
 
-        def collect_log() -> str:
-            return _collect_log(started, named, where, artifacts=artifacts, target=shell)
 
-        _try(parts, "session", stop_session, deadline)
-        _try(parts, "device manager", stop_device_manager, deadline)
-        _try(parts, "log", collect_log, deadline)
-    directory = backend.directory if backend else None
-    if directory is None and profile.backend == "local":
-        directory = profile.local_platform.directory
-    if directory is not None:
-        folder = Path(directory)
-        _try(parts, "local platform", lambda: release_local(folder, run=artifacts, grace=deadline.remaining), deadline)
-    return TeardownReport(parts=_forgive_session(parts))
+def _platform_directory(profile: Profile, backend: BackendRef | None) -> Path | None:
+    if backend is not None and backend.directory is not None:
+        return Path(backend.directory)
+    return Path(profile.local_platform.directory) if profile.backend == "local" else None
 
 
 def _forgive_session(parts: list[TeardownPart]) -> tuple[TeardownPart, ...]:
@@ -84,70 +139,3 @@ def _forgive_session(parts: list[TeardownPart]) -> tuple[TeardownPart, ...]:
         else part
         for part in parts
     )
-
-
-def _try(parts: list[TeardownPart], name: str, action: Callable[[], str], deadline: Deadline) -> None:
-    begin = deadline.elapsed
-    try:
-        detail, ok = action(), True
-    except (RoboticksError, OSError) as error:
-        detail, ok = str(error), False
-        log.error("teardown: %s: %s", name, error)
-    except Exception as error:
-        # The parts after this one must have their turn even when this one has a bug.
-        detail, ok = f"{type(error).__name__}: {error}", False
-        log.exception("teardown: %s", name)
-    parts.append(TeardownPart(name=name, ok=ok, detail=detail, duration=round(deadline.elapsed - begin, 3)))
-
-
-def _stop_session(
-    profile: Profile, dm: DeviceManager | None, session: Session | None, *, target: Target, deadline: Deadline
-) -> str:
-    if dm is None or profile.session.request == "none":
-        return "left to the device manager"
-    state = Watcher(dm, target).look(0.0, echo=False)
-    if not state.alive:
-        return "the device manager is not running"
-    known = state.state.session.id if state.state.session else None
-    if state.state.phase and known is None:
-        return "none was active"
-    control(target, profile.device_manager.control.stop_session, dm, limit=max(1.0, deadline.remaining / 2))
-    return f"stopped {known or (session.id if session else 'the active one')}"
-
-
-def _read_pid_file(where: Places, target: Target) -> Detached | None:
-    """Return the device manager's process that was started last, dead or alive."""
-    try:
-        left = get(target, where.pid_file)
-        return parse_pid_file(left.decode("utf-8", "replace")) if left else None
-    except TargetError as error:
-        log.warning("teardown: %s cannot be read: %s", where.pid_file, error)
-        return None
-
-
-def _stop_device_manager(
-    started: Detached | None, named: Detached | None, where: Places, *, target: Target, deadline: Deadline
-) -> str:
-    if started is None:
-        return NOTHING
-    outcome = stop(target, started, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
-    if outcome not in {"gone", "stopped", "killed"}:
-        raise TargetError(f"the device manager (pid {started.pid}) is still running: {outcome}")
-    if named == started:  # else the file is a later run's
-        target.run(["rm", "-f", where.pid_file])
-    return NOTHING if outcome == "gone" else f"{outcome} (pid {started.pid})"
-
-
-def _collect_log(
-    started: Detached | None, named: Detached | None, where: Places, *, artifacts: Path, target: Target
-) -> str:
-    kept = artifacts / "device-manager.log"
-    if started is None:
-        return "the device manager was not started"
-    if named != started and (named is not None or kept.exists()):
-        return "collected before" if kept.exists() else "a later run has replaced it"
-    content = get(target, where.log)
-    if content is None:
-        return "the device manager wrote none"
-    write_atomically(kept, content)
-    return f"{len(content)} bytes"

@@ -47,6 +47,8 @@ def deploy(
     with open_target(profile, target) as shell:
         try:
             brought = _bring(profile, where, shell, deadline)
+            if profile.device_manager.kind == "firmware":  # all that runs on it is in its flash
+                return Deployment(path=where, mode=mode)
             if not exists(shell, where, kind="d"):
                 log.warning("Deployment path does not exist: %s; no composition is started", where)
                 return Deployment(path=where, mode=mode)
@@ -60,7 +62,22 @@ def deploy(
     # A device manager that keeps no state file is taken at its word.
     running = tuple(reported.get(name, Composition(name=name, mode=mode, status="running")) for name in names)
     log.info("compositions running for session %s: %s (mode %s)", session.id, ", ".join(names) or "none", mode)
-    return Deployment(path=where, mode=mode, compositions=running, files_sent=brought.sent, bus=state.bus)
+    bus = _reachable(dm, state.bus)
+    return Deployment(path=where, mode=mode, compositions=running, files_sent=brought.sent, bus=bus)
+
+
+def _reachable(dm: DeviceManager, bus: str | None) -> str | None:
+    """Return the bus's endpoint for this machine: through the run's link where the board is another one."""
+    link = dm.backend.link
+    if bus is None or link is None:
+        return bus
+    from roboticks_tasks.targets.links import reach_device
+
+    try:
+        return reach_device(link, bus)
+    except TargetError as error:
+        log.warning("the message bus of the device cannot be reached from here: %s", error)
+        return None
 
 
 def source_folder(path: str) -> Path:

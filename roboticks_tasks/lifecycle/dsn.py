@@ -7,7 +7,7 @@ import re
 from roboticks_tasks.errors import BackendError, RegistrationError, TargetError
 from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, check_platform, compile_pattern
 from roboticks_tasks.models import DeviceManager, Dsn
-from roboticks_tasks.profiles import Profile
+from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.waiting import Deadline, first
 
@@ -47,7 +47,18 @@ def await_dsn(
                 remedy="raise `timeouts.dsn` if it is only slow",
                 verdict=watcher.verdict,
             )
+        _check_identity(profile, dsn)
         return dsn
+
+
+def _check_identity(profile: Profile, dsn: Dsn) -> None:
+    board = board_of(profile)
+    expected = board.identity.dsn if board.identity else None
+    if expected is not None and dsn.value != expected:
+        raise RegistrationError(
+            f"the board is not {board.id}: it has registered as {dsn.value}, expected {expected}",
+            remedy="check the cabling, or `identity.dsn` of the board in the profile",
+        )
 
 
 def _dsn(sighting: Sighting, pattern: re.Pattern[str]) -> Dsn | None:

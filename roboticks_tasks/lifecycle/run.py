@@ -59,8 +59,8 @@ def open_run(profile: Profile, *, artifacts: Path | None = None) -> Iterator[Run
     """Hold the board and an open target for the block, on the run in `artifacts` (default: the profile's latest)."""
     folder = state.latest_folder(OUTPUT, profile.name) if artifacts is None else artifacts
     profile = state.as_in_run(profile, state.load(folder, profile.name))
-    with lease(profile, run=folder), open_target(profile) as target:
-        yield Run(folder, target, profile, Record.resume(profile, folder, sink=ignore))
+    with lease(profile, run=folder, borrow_quarantined=True) as leased, open_target(leased) as target:
+        yield Run(folder, target, leased, Record.resume(leased, folder, sink=ignore))
 
 
 def need(value: T | None, step: str) -> T:

@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import msgspec
+
+from roboticks_tasks.models import Link
 from roboticks_tasks.profiles import Profile
-from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.targets.protocol import Target
 
 
 @contextmanager
 def open_target(profile: Profile, target: Target | None = None) -> Iterator[Target]:
-    """Lend `target`, or open the profile's own for the block and close it afterwards."""
+    """Lend `target`, or open the profile's own for the block and close it afterwards.
+
+    A target of one's own is a board that has been asked who it is: BoardError when it is another one than the profile
+    names, or cannot be reached.
+    """
     if target is not None:
         yield target
         return
-    yield LocalTarget()
+    with _connect(profile) as own:
+        if profile.device_manager.kind != "firmware" and any(board.identity for board in profile.boards):
+            from roboticks_tasks.targets.identity import check_identity
+
+            check_identity(profile, own)
+        yield own
+
+
+def open_link_of(profile: Profile) -> Link | None:
+    """Begin a connection for tunnels, if the profile's target is one that needs them; it does not wait."""
+    if profile.target.kind != "ssh":
+        return None
+    from roboticks_tasks.targets.links import open_link
+
+    return open_link(profile)
+
+
+def hurried(profile: Profile, seconds: float) -> Profile:
+    """Return the profile with at most `seconds` to connect, and without patience for a board that reboots."""
+    replace = msgspec.structs.replace
+    limit = max(0.5, min(profile.target.connect_timeout, seconds))
+    return replace(profile, target=replace(profile.target, connect_timeout=limit, reboot_timeout=None))
+
+
+def _connect(profile: Profile) -> AbstractContextManager[Target]:
+    if profile.target.kind == "ssh":
+        from roboticks_tasks.targets.ssh import open_ssh
+
+        return open_ssh(profile)
+    if profile.target.kind == "serial":
+        from roboticks_tasks.targets.serial import open_serial
+
+        return open_serial(profile)
+    from roboticks_tasks.targets.local import LocalTarget
+
+    return nullcontext(LocalTarget())

@@ -39,6 +39,7 @@ class Bench:
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
             "XDG_RUNTIME_DIR": str(folder / "runtime"),
+            "ROBOTICKS_BENCH": str(folder / "bench"),
             "LANG": "C.UTF-8",
         }
 
@@ -66,7 +67,11 @@ class Bench:
     @property
     def latest(self) -> Path:
         """The folder of the last run of profile sim."""
-        return (self.folder / "test-output" / "sim-latest").resolve()
+        return self.latest_of("sim")
+
+    def latest_of(self, profile: str) -> Path:
+        """The folder of the last run of a profile."""
+        return (self.folder / "test-output" / f"{profile}-latest").resolve()
 
     def result(self, folder: Path | None = None) -> dict[str, Any]:
         """The result.json of a run."""

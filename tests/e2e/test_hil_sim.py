@@ -23,6 +23,7 @@ from tests.e2e.bench import Bench, Done
 ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = [
+    "ensure_board",
     "ensure_binary",
     "ensure_backend",
     "launch_dm",

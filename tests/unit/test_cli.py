@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from roboticks_tasks import cli, commands, errors
+from roboticks_tasks import arguments, cli, commands, errors
 from roboticks_tasks.errors import Cancelled, RoboticksError
 from roboticks_tasks.models import RunResult
 
@@ -94,14 +94,14 @@ def test_what_stands_behind_the_dashes_is_the_test_commands(
     assert called[0].profile == "sim"
 
 
-@pytest.mark.parametrize("step", cli.STEPS)
+@pytest.mark.parametrize("step", arguments.STEPS)
 def test_each_step_is_a_command(called: list[argparse.Namespace], step: str) -> None:
     assert cli.run([step, "--profile", "runner", "--artifacts", "out"]) == 0
     assert (called[0].step, called[0].profile, called[0].artifacts) == (step, "runner", Path("out"))
 
 
 def test_the_steps_of_the_command_line_are_those_of_the_lifecycle() -> None:
-    assert (*commands.STEPS, "teardown") == tuple(cli.STEPS)
+    assert (*commands.STEPS, "teardown") == tuple(arguments.STEPS)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
         cli.main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in (*cli.STEPS, "hil-test", "status", "profiles", "exit codes:"))
+    assert all(name in shown for name in (*arguments.STEPS, "hil-test", "status", "profiles", "exit codes:"))
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

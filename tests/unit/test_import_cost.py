@@ -40,7 +40,7 @@ def test_the_package_alone_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("module", ["cli", "__main__"])
 def test_help_and_usage_errors_need_no_library(module: str) -> None:
-    found = imported_by(f"import roboticks_tasks.{module}; roboticks_tasks.cli.parser().format_help()")
+    found = imported_by(f"import roboticks_tasks.{module}; roboticks_tasks.arguments.parser().format_help()")
     assert {name.partition(".")[0] for name in found} & THIRD_PARTY == set()
     assert not any(name.startswith("roboticks_tasks.lifecycle") for name in found)
 

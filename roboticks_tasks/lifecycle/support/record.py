@@ -17,6 +17,8 @@ from roboticks_tasks.errors import (
     EXIT_PASSED,
     EXIT_REPORT_NOT_WRITTEN,
     BoardInUseError,
+    BoardQuarantinedError,
+    Cancelled,
     ConfigError,
     RoboticksError,
     Verdict,
@@ -34,6 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FIELDS = {
+    "ensure_board": "board",
     "ensure_backend": "backend",
     "ensure_binary": "binary",
     "launch_dm": "dm",
@@ -135,17 +138,17 @@ class Record:
         return result
 
 
-def refuse(profile: Profile, artifacts: Path, error: BoardInUseError) -> None:
-    """Leave the refusal as the folder's result: CI must not read the green of an earlier run there."""
+def refuse(profile: Profile, artifacts: Path, error: BoardInUseError | BoardQuarantinedError | Cancelled) -> None:
+    """Leave why there was no run as the folder's result: CI must not read the green of an earlier run there."""
     if str(artifacts.absolute()) in str(error):
         return  # the run that has the board writes into this very folder
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     result = RunResult(
         run_id="refused",
         profile=profile.name,
-        verdict=error.verdict,
+        verdict=Verdict.CANCELLED if isinstance(error, Cancelled) else error.verdict,
         exit_code=error.exit_code,
-        reason=str(error),
+        reason=f"cancelled by {error}, before it had a board" if isinstance(error, Cancelled) else str(error),
         started_at=now,
         duration=0,
     )

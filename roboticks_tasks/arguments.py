@@ -1,0 +1,162 @@
+"""The words of the command line. Each command names the function that does it, which is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from roboticks_tasks import __version__
+
+EPILOG = """\
+exit codes: 0 passed; 1 tests failed; 2 usage, profile or run state; 10-16 the step that failed (ensure-binary,
+launch-dm, await-dsn, await-session, deploy, no verdict, no tests); 17 teardown incomplete; 18 report not written;
+20 board in use; 21 board in quarantine; 22 board not powered, not reached, not trusted or another one; 70 a bug of
+ours; 130, 143 cancelled. The run's result.json has the verdict and the reason.
+"""
+
+STEPS = {
+    "ensure-binary": "begin a run: have the device manager on the target, able to run there",
+    "launch-dm": "start the device manager as a test device, and the local platform if need be",
+    "await-dsn": "wait until the device has registered; print its serial number",
+    "await-session": "ask for a session and wait until it is active; print its id",
+    "deploy": "bring the deployment, start the compositions, wait until each one runs",
+    "pytest-session": "run the tests; what follows -- goes to the test command",
+    "teardown": "stop all that the run has started and collect its logs; 0 where nothing is left to do",
+}
+"""The steps of a run in their order: each works in a process of its own, on the run folder of the ones before."""
+
+OVERRIDES = (
+    ("--root", "device_manager.root", str),
+    ("--backend", "backend", str),
+    ("--composition", "deployment.composition", str),
+    ("--mode", "deployment.mode", str),
+    ("--test-command", "tests.command", str),
+    ("--test-timeout", "tests.timeout", float),
+)
+"""Options that set a key of the profile."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="roboticks-tasks",
+        description="Hardware-in-the-loop tests of robots that run the Roboticks device manager.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"roboticks-tasks {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    whole = _add(
+        commands, "hil-test", "commands.hil_test", "run the whole lifecycle; what follows -- goes to the test command"
+    )
+    _add_artifacts(whole, "folder for this run (default: a new one in test-output)")
+    _add_lease(whole)
+    _add_overrides(whole)
+    for name, text in STEPS.items():
+        step = _add(commands, name, "commands.run_teardown" if name == "teardown" else "commands.run_step", text)
+        step.set_defaults(step=name)
+        _add_artifacts(step, "the run's folder (default: the profile's latest in test-output)")
+        _add_lease(step)
+        _add_overrides(step)
+    status = _add(commands, "status", "commands.show_status", "show what a run has done and what is still running")
+    _add_artifacts(status, "the run's folder (default: the profile's latest in test-output)")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    profiles = commands.add_parser("profiles", help="list the profiles, print their JSON schema, or write a new one")
+    profiles.set_defaults(command="commands.show_profiles", what="list")
+    whats = profiles.add_subparsers(metavar="list | schema | new")
+    for what, text in {"list": "list the profiles", "schema": "print their JSON schema"}.items():
+        whats.add_parser(what, help=text).set_defaults(what=what)
+    _add_new_profile(whats)
+
+    enroll = _add(
+        commands,
+        "enroll",
+        "board_commands.enrollment.enroll",
+        "trust a board's host key, once somebody has compared it",
+    )
+    _add_board(enroll, "each in turn")
+    enroll.add_argument("--fingerprint", metavar="SHA256:…", help="trust this key, and no other that is offered")
+    enroll.add_argument("--yes", action="store_true", help="trust what is offered, without a question")
+    enroll.add_argument("--replace", action="store_true", help="trust another key than the one that is pinned")
+    power = _add(commands, "power", "board_commands.power.power", "switch a board's power, or show whether it has any")
+    power.add_argument("action", choices=("on", "off", "cycle", "state"))
+    _add_board(power, "the only one")
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    command: str,
+    text: str,
+) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+    sub.set_defaults(command=command)
+    sub.add_argument("--profile", default="sim", metavar="NAME", help="a profile's name or TOML file (default: sim)")
+    return sub
+
+
+def _add_artifacts(sub: argparse.ArgumentParser, text: str) -> None:
+    sub.add_argument("--artifacts", type=_folder, metavar="DIR", help=text)
+
+
+def _add_lease(sub: argparse.ArgumentParser) -> None:
+    _add_board(sub)
+    sub.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for a board that is in use (default: do not)"
+    )
+
+
+def _add_board(sub: argparse.ArgumentParser, otherwise: str = "a free one") -> None:
+    board = os.environ.get("ROBOTICKS_BOARD") or None
+    text = f"one of the profile's boards (default: ROBOTICKS_BOARD, else {otherwise})"
+    sub.add_argument("--board", default=board, metavar="ID", help=text)
+
+
+def _folder(word: str) -> Path:
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8") from error
+    return Path(word)
+
+
+def _add_overrides(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("instead of what the profile or a ROBOTICKS_* variable says")
+    for option, key, kind in OVERRIDES:
+        name = option[2:].upper().replace("-", "_")
+        group.add_argument(option, dest=key, type=kind, metavar=name, help=f"`{key}` of the profile")
+    group.add_argument(
+        "--timeout-multiplier",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="multiply `timeouts` of the profile, for slow hardware",
+    )
+
+
+def _add_new_profile(whats: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "write hardware_profiles/NAME.toml from a shipped one; a terminal is asked for what is missing"
+    new = whats.add_parser("new", help=text, description=text)
+    new.set_defaults(command="board_commands.new_profile.new_profile")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--force", action="store_true", help="replace the file that is there")
+    for option, metavar, help_text in (
+        ("--kind", "KIND", "shipped profile to begin with: jetson, raspberry-pi, x86, microcontroller …"),
+        ("--board", "ID", "the board's name in the lab (default: NAME)"),
+        ("--host", "HOST", "its host name or address (default: its name)"),
+        ("--user", "USER", "who logs in there"),
+        ("--console", "PORT", "its serial console: /dev/serial/by-id/…, socket://host:port or rfc2217://host:port"),
+        ("--identity", "WHAT=VALUE", "serial=…, mac=… or dsn=…: what tells it from every other board"),
+        ("--power-on", "COMMAND", "command of this machine that switches it on"),
+        ("--power-off", "COMMAND", "command that switches it off"),
+        ("--power-state", "COMMAND", "command that prints on or off"),
+        ("--root", "DIR", "the platform's folder on the target"),
+        ("--backend", "URL", 'the platform\'s URL, or "local"'),
+    ):
+        new.add_argument(option, metavar=metavar, help=help_text)
+    new.add_argument("--port", type=int, metavar="N", help="TCP port of its SSH server")
+    new.add_argument("--baudrate", type=int, metavar="N", help="of its console")

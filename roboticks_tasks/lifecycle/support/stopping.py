@@ -1,0 +1,136 @@
+"""The parts of a teardown, one function each; every one says in words what it did, and may be called twice."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from roboticks_tasks.backend import open_client
+from roboticks_tasks.backend.client import STOP_SESSION
+from roboticks_tasks.errors import TargetError
+from roboticks_tasks.lifecycle.support.control import control
+from roboticks_tasks.lifecycle.support.places import Places
+from roboticks_tasks.lifecycle.support.sightings import Watcher
+from roboticks_tasks.models import DeviceManager, Link, Session
+from roboticks_tasks.profiles import Board, Profile
+from roboticks_tasks.state import LINK_FILE, write_atomically
+from roboticks_tasks.targets import Target
+from roboticks_tasks.targets.detached import Detached, parse_pid_file, stop
+from roboticks_tasks.targets.files import get
+from roboticks_tasks.waiting import Deadline
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL: what the platform's own test runner gives its device manager."""
+
+NOTHING = "none was running"
+
+
+def stop_session(
+    profile: Profile, dm: DeviceManager | None, session: Session | None, *, target: Target, deadline: Deadline
+) -> str:
+    """Stop the active session by the device manager's own command."""
+    if dm is None or profile.session.request == "none":
+        return "left to the device manager"
+    state = Watcher(dm, target).look(0.0, echo=False)
+    if not state.alive:
+        return "the device manager is not running"
+    known = state.state.session.id if state.state.session else None
+    if state.state.phase and known is None:
+        return "none was active"
+    control(target, profile.device_manager.control.stop_session, dm, limit=max(1.0, deadline.remaining / 2))
+    return f"stopped {known or (session.id if session else 'the active one')}"
+
+
+def stop_session_by_platform(dm: DeviceManager, session: Session | None) -> str:
+    """Have the platform tell the device to stop its session."""
+    if session is None:
+        return "none was active"
+    with open_client(dm.backend, quick=True) as client:
+        client.send_command(session.dsn, STOP_SESSION, {"session_id": session.id})
+    return f"the platform was asked to stop {session.id}"
+
+
+def read_pid_file(where: Places, target: Target) -> Detached | None:
+    """Return the device manager's process that was started last, dead or alive."""
+    try:
+        left = get(target, where.pid_file)
+        return parse_pid_file(left.decode("utf-8", "replace")) if left else None
+    except TargetError as error:
+        log.warning("teardown: %s cannot be read: %s", where.pid_file, error)
+        return None
+
+
+def stop_process(
+    started: Detached | None, named: Detached | None, where: Places, *, target: Target, deadline: Deadline
+) -> str:
+    """Stop the device manager's process; TargetError when it goes on."""
+    if started is None:
+        return NOTHING
+    outcome = stop(target, started, grace=min(GRACE, max(0.5, deadline.remaining - 1)))
+    if outcome not in {"gone", "stopped", "killed"}:
+        raise TargetError(f"the device manager (pid {started.pid}) is still running: {outcome}")
+    if named == started:  # else the file is a later run's
+        target.run(["rm", "-f", where.pid_file], repeatable=True)
+    return NOTHING if outcome == "gone" else f"{outcome} (pid {started.pid})"
+
+
+def collect_log(
+    started: Detached | None, named: Detached | None, where: Places, *, artifacts: Path, target: Target
+) -> str:
+    """Copy the device manager's log into the run's folder, unless it is a later run's."""
+    kept = artifacts / "device-manager.log"
+    if started is None:
+        return "the device manager was not started"
+    if named != started and (named is not None or kept.exists()):
+        return "collected before" if kept.exists() else "a later run has replaced it"
+    content = get(target, where.log)
+    if content is None:
+        return "the device manager wrote none"
+    write_atomically(kept, content)
+    return f"{len(content)} bytes"
+
+
+def copy_console(source: str, artifacts: Path) -> str:
+    """Keep what a microcontroller has said under the name that the log of every other device manager has."""
+    content = Path(source).read_bytes()
+    write_atomically(artifacts / "device-manager.log", content)
+    return f"{len(content)} bytes"
+
+
+def restore_safe_state(board: Board, *, deadline: Deadline) -> str:
+    """Switch the board's power to what is safe, and read it back where it can be read."""
+    from roboticks_tasks.boards.power import make_safe
+
+    assert board.power is not None
+    limit = min(board.power.timeout, max(1.0, deadline.remaining))
+    power = msgspec.structs.replace(board.power, timeout=limit)
+    return make_safe(msgspec.structs.replace(board, power=power))
+
+
+def stop_capture_of(port: str) -> str:
+    """Let go of the serial port, whichever run has it captured: the board is this run's."""
+    from roboticks_tasks.serial_console.captures import find_capture, stop_capture
+
+    capture = find_capture(port)
+    return "not captured" if capture is None else stop_capture(capture)
+
+
+def left_link(artifacts: Path) -> Link | None:
+    """Return the link that a run has noted in its folder before it could note more."""
+    try:
+        return msgspec.json.decode((artifacts / LINK_FILE).read_bytes(), type=Link)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def leave_link(link: Link, artifacts: Path) -> str:
+    """Close the connection that carries the run's tunnels."""
+    from roboticks_tasks.targets.links import close_link
+
+    outcome = close_link(link)
+    (artifacts / LINK_FILE).unlink(missing_ok=True)
+    return outcome
