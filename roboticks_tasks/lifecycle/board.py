@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from roboticks_tasks.errors import BoardError, UnreachableError
+from roboticks_tasks.lifecycle.support.places import is_hosted
 from roboticks_tasks.models import BoardRef, Capture
 from roboticks_tasks.profiles import Board, Profile, board_of
 from roboticks_tasks.profiles.values import Console, Power
@@ -56,7 +57,7 @@ def _power(profile: Profile, board: Board, power: Power) -> Literal["on", "cycle
     from roboticks_tasks.boards.power import ensure_on
 
     powered = ensure_on(board)
-    if powered in {"on", "cycled"} and profile.device_manager.kind != "firmware":
+    if powered in {"on", "cycled"} and is_hosted(profile):
         _await_boot(profile, board, Deadline(power.boot_timeout))
     return powered
 

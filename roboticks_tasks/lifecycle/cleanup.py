@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 
 from roboticks_tasks.backend.local import release_local
+from roboticks_tasks.boards.health import SAFE_STATE
 from roboticks_tasks.errors import RoboticksError
 from roboticks_tasks.lifecycle.support import stopping
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
-from roboticks_tasks.lifecycle.support.places import places
+from roboticks_tasks.lifecycle.support.places import is_hosted, places
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.targets import Target, open_target
@@ -41,18 +42,14 @@ def teardown(
     """
     deadline = Deadline(profile.timeouts.teardown)
     parts = Parts(deadline)
-    parts.attempt("tests", lambda: stop_group(artifacts / TESTS_PID))
-    try:
-        with open_target(hurried(profile, deadline.remaining / 2), target) as shell:
-            if profile.device_manager.kind == "firmware":
-                _leave_firmware(parts, profile, dm, session, artifacts=artifacts)
-            else:
-                _stop_device_manager(parts, profile, dm, session, artifacts=artifacts, target=shell)
-    except RoboticksError as error:
-        parts.note("device manager", f"whether one is running is not known: {error}")
     board = board_of(profile)
+    parts.attempt("tests", lambda: stop_group(artifacts / TESTS_PID))
+    if target is None and is_hosted(profile) and stopping.has_no_power(board):
+        parts.attempt("device manager", lambda: "the board has no power: nothing runs on it")
+    else:
+        _leave_target(parts, profile, dm, session, artifacts=artifacts, target=target)
     if board.power is not None and board.power.safe is not None:
-        parts.attempt("safe state", lambda: stopping.restore_safe_state(board, deadline=deadline))
+        parts.attempt(SAFE_STATE, lambda: stopping.restore_safe_state(board, deadline=deadline))
     if board.console is not None:  # after the power, because the board's last words belong to the run
         port = board.console.port
         parts.attempt("console", lambda: stopping.stop_capture_of(port))
@@ -91,6 +88,25 @@ class Parts:
             log.error("teardown: %s: %s", name, problem)
             duration = round(self.deadline.elapsed, 3)
             self.done.append(TeardownPart(name=name, ok=False, detail=problem, duration=duration))
+
+
+def _leave_target(
+    parts: Parts,
+    profile: Profile,
+    dm: DeviceManager | None,
+    session: Session | None,
+    *,
+    artifacts: Path,
+    target: Target | None,
+) -> None:
+    try:
+        with open_target(hurried(profile, parts.deadline.remaining / 2), target) as shell:
+            if not is_hosted(profile):
+                _leave_firmware(parts, profile, dm, session, artifacts=artifacts)
+            else:
+                _stop_device_manager(parts, profile, dm, session, artifacts=artifacts, target=shell)
+    except RoboticksError as error:
+        parts.note("device manager", f"whether one is running is not known: {error}")
 
 
 def _stop_device_manager(

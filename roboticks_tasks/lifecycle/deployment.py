@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
 from roboticks_tasks.lifecycle.support.control import control, control_each
-from roboticks_tasks.lifecycle.support.places import places
+from roboticks_tasks.lifecycle.support.places import is_hosted, places
 from roboticks_tasks.lifecycle.support.sightings import PATIENCE, ReportedState, Watcher
 from roboticks_tasks.models import Composition, Deployment, DeviceManager, Session
 from roboticks_tasks.profiles import Profile
@@ -47,7 +47,7 @@ def deploy(
     with open_target(profile, target) as shell:
         try:
             brought = _bring(profile, where, shell, deadline)
-            if profile.device_manager.kind == "firmware":  # all that runs on it is in its flash
+            if not is_hosted(profile):  # all that runs on it is in its flash
                 return Deployment(path=where, mode=mode)
             if not exists(shell, where, kind="d"):
                 log.warning("Deployment path does not exist: %s; no composition is started", where)

@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 
 from roboticks_tasks.backend import project_secret, users
-from roboticks_tasks.errors import ConfigError, LaunchError, TargetError
-from roboticks_tasks.lifecycle.support.places import Places, fill, places
+from roboticks_tasks.errors import BoardError, ConfigError, LaunchError, TargetError
+from roboticks_tasks.lifecycle.support import firmware
+from roboticks_tasks.lifecycle.support.advice import remedy_for
+from roboticks_tasks.lifecycle.support.places import NOWHERE, Places, fill, is_hosted, places
 from roboticks_tasks.lifecycle.support.sightings import Sighting, Watcher
-from roboticks_tasks.models import BackendRef, Binary, DeviceManager
-from roboticks_tasks.profiles import Profile
+from roboticks_tasks.models import BackendRef, Binary, Capture, DeviceManager
+from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.state import load
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.targets.detached import Detached, find_detached, spawn_detached, stop
@@ -31,14 +33,22 @@ def launch_dm(
     A device manager that an earlier run left behind is stopped first. It counts as alive when its state file says
     more than "starting", or when it has run for `timeouts.launch` seconds. Raises LaunchError when it cannot be started
     or ends at once; its log is then in `artifacts`. Whatever goes wrong, nothing that was started here goes on running.
+    Firmware runs on the board by itself: what stands for it is its console's capture, and its power is cycled, where
+    that can be done, so that its registration is seen from the beginning.
     """
+    if not is_hosted(profile):
+        return _reset_firmware(profile, binary, backend, artifacts)
     where = places(profile)
     with open_target(profile, target) as shell:
         try:
             _stop_stale(where, shell)
             process = _spawn(profile, binary, backend, where=where, target=shell)
         except TargetError as error:
-            raise LaunchError(f"the device manager could not be started: {error}") from error
+            raise LaunchError(
+                f"the device manager could not be started: {error.args[0]}",
+                remedy=remedy_for(error),
+                verdict=error.verdict,
+            ) from error
         dm = _describe(process, backend, where=where)
         try:
             _join_platform(profile, dm, artifacts)
@@ -56,11 +66,47 @@ def attach_dm(profile: Profile, *, artifacts: Path, target: Target | None = None
     run = load(artifacts, profile.name)
     if run.backend is None:
         raise ConfigError(f"the run in {artifacts} has launched no device manager", remedy="run `launch-dm` first")
+    if not is_hosted(profile):
+        path = run.binary.path if run.binary else "firmware"
+        return _describe_firmware(firmware.capture_of(profile), path, run.backend, root=where.root)
     with open_target(profile, target) as shell:
         process = find_detached(shell, where.pid_file)
     if process is None:
         raise ConfigError(f"no device manager is running in {where.root}", remedy="run `launch-dm` first")
     return _describe(process, run.backend, where=where)
+
+
+def _reset_firmware(profile: Profile, binary: Binary, backend: BackendRef, artifacts: Path) -> DeviceManager:
+    """Start the firmware again, if the board's power can be switched, and return what stands for it."""
+    dm = _describe_firmware(firmware.capture_of(profile), binary.path, backend, root=places(profile).root)
+    _join_platform(profile, dm, artifacts)
+    board = board_of(profile)
+    power = board.power
+    if power is not None and (power.cycle is not None or (power.on is not None and power.off is not None)):
+        from roboticks_tasks.boards.power import switch
+
+        try:
+            switch(board, "cycle")
+        except BoardError as error:
+            raise LaunchError(f"the firmware could not be reset: {error.args[0]}", remedy=error.remedy) from error
+    else:
+        log.info("board %s is not reset: no `power.cycle`, nor `power.on` and `power.off`", board.id)
+    firmware.capture_of(profile)  # a console that is powered with the board may have gone
+    log.info("the firmware of board %s is seen through its console's log %s", board.id, dm.log_path)
+    return dm
+
+
+def _describe_firmware(capture: Capture, binary: str, backend: BackendRef, *, root: str) -> DeviceManager:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return DeviceManager(
+        pid=capture.process.pid,
+        identity=f"{capture.process.start_time}-{boot}",
+        binary=binary,
+        root=root,
+        log_path=capture.log,
+        state_path=NOWHERE,
+        backend=backend,
+    )
 
 
 def _stop_stale(where: Places, target: Target) -> None:
@@ -70,14 +116,14 @@ def _stop_stale(where: Places, target: Target) -> None:
         log.warning("a device manager of an earlier run (pid %d) was still running: %s", process.pid, outcome)
         if outcome == "alive":
             raise LaunchError(f"a device manager of an earlier run (pid {process.pid}) cannot be stopped")
-    target.run(["rm", "-f", where.state, where.pid_file])
+    target.run(["rm", "-f", where.state, where.pid_file], repeatable=True)
 
 
 def _spawn(profile: Profile, binary: Binary, backend: BackendRef, *, where: Places, target: Target) -> Detached:
     environment = {
         **profile.device_manager.environment,
         "ROBOTICKS_ROOT": where.root,
-        "ROBOTICKS_API_URL": backend.url,
+        "ROBOTICKS_API_URL": backend.device_url or backend.url,
         "ROBOTICKS_PROJECT_SECRET": project_secret(backend),
         "ROBOTICKS_COMPOSITION_MODE": profile.deployment.mode,
         "TEST_DEVICE": "true",
@@ -108,7 +154,7 @@ def _describe(process: Detached, backend: BackendRef, *, where: Places) -> Devic
 
 def _join_platform(profile: Profile, dm: DeviceManager, artifacts: Path) -> None:
     """Count a device manager of this machine as a user of the local platform: the step's own process ends soon."""
-    if dm.backend.directory is not None and profile.target.kind == "local":
+    if dm.backend.directory is not None and (profile.target.kind == "local" or not is_hosted(profile)):
         directory, started = Path(dm.backend.directory), int(dm.identity.partition("-")[0])
         with users.exclusive(directory):
             users.join(directory, artifacts, pid=dm.pid, started=started)

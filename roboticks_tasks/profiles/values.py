@@ -170,7 +170,9 @@ class Bindings(Value, frozen=True, kw_only=True):
     path: Annotated[tuple[str, ...], Meta(description="folders on the target to import it from")] = (
         "{root}/install/lib",
     )
-    type: Annotated[str, Meta(description="the class; made without arguments")] = "DeviceManager"
+    type: Annotated[
+        str, Meta(description="the class, made without arguments; or a call, DeviceManager.getInstance")
+    ] = "DeviceManager"
     start: str = "start"
     start_session: str = "start_session"
     list_compositions: str = "list_compositions"
@@ -194,7 +196,8 @@ class DeviceManagerSpec(Value, frozen=True, kw_only=True):
     source: Source | None = None
     flash: (
         Annotated[
-            tuple[str, ...], Meta(description="firmware: command of this machine that writes {source} to the board")
+            tuple[str, ...],
+            Meta(description="firmware: command that writes {source} to {board}; {port} is its console"),
         ]
         | None
     ) = None

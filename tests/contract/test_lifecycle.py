@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 import roboticks_tasks as rt
-from roboticks_tasks.errors import ConfigError, LaunchError, NoVerdictError, RegistrationError, SessionError
+from roboticks_tasks.errors import (
+    BinaryError,
+    ConfigError,
+    LaunchError,
+    NoVerdictError,
+    RegistrationError,
+    SessionError,
+    Verdict,
+)
+from roboticks_tasks.lifecycle.support import elf
 from roboticks_tasks.models import BackendRef, Binary, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.profiles.values import Source
 from roboticks_tasks.targets.detached import Detached, is_alive
 from roboticks_tasks.targets.local import LocalTarget
+from tests.contract.shells import TinyTarget
 
 SESSION = "5d683a20-382e-4309-bdbb-3d531f42d2ad"
 NOWHERE = BackendRef(url="http://127.0.0.1:9")
@@ -184,3 +197,137 @@ def test_a_state_file_may_say_more_than_we_know(robot: Robot) -> None:
     file = '"$ROBOTICKS_ROOT/state/device-manager.json"'
     dm = robot.launch('mkdir -p "$ROBOTICKS_ROOT/state"', f"echo '{state}' >{file}", "exec sleep 60")
     assert rt.await_dsn(robot.profile, dm) == Dsn(value="WR-001", source="state")
+
+
+class Board:
+    """A robot of which only busybox's programs are known, and the profile that brings a device manager to it."""
+
+    def __init__(
+        self, folder: Path, *, content: bytes = b"#!/bin/sh\nexec sleep 60\n", without: Sequence[str] = ()
+    ) -> None:
+        self.programs = folder / "programs"
+        self.programs.mkdir()
+        # The shell is this machine's: busybox's own does not look whether its programs are there.
+        self.target = TinyTarget(self.programs, without=("sh", *without), also=("sh", "uname"))
+        self.robot = Robot(folder)
+        self.source = folder / "source"
+        self.source.write_bytes(content)
+        self.path = self.robot.root / "install" / "bin" / "device-manager"
+        manager = msgspec.structs.replace(self.robot.profile.device_manager, source=Source(path=str(self.source)))
+        self.profile = msgspec.structs.replace(self.robot.profile, device_manager=manager)
+
+    def replace(self, name: str, *lines: str) -> None:
+        """Give the board another program of this name."""
+        path = self.programs / name
+        path.unlink(missing_ok=True)
+        path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        path.chmod(0o755)
+
+    def ensure(self) -> Binary:
+        return rt.ensure_binary(self.profile, target=self.target)
+
+
+def test_a_source_is_brought_once_started_and_stopped_on_a_board_that_has_only_busybox(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    binary = board.ensure()
+    assert binary.sha256 == hashlib.sha256(board.source.read_bytes()).hexdigest()
+    assert board.path.read_bytes() == board.source.read_bytes()
+    written = board.path.stat().st_ino
+    assert board.ensure() == binary
+    assert board.path.stat().st_ino == written
+    dm = rt.launch_dm(board.profile, binary, NOWHERE, artifacts=board.robot.artifacts, target=board.target)
+    report = rt.teardown(board.profile, artifacts=board.robot.artifacts, dm=dm, target=board.target)
+    assert report.ok, report
+    assert not is_alive(LocalTarget(), Detached(dm.pid, dm.identity))
+
+
+def test_a_device_manager_that_lost_its_permission_is_brought_again(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.ensure()
+    board.path.chmod(0o644)
+    board.ensure()
+    assert board.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_no_setsid_on_the_board_is_the_benchs_fault(tmp_path: Path) -> None:
+    board = Board(tmp_path, without=("setsid",))
+    binary = board.ensure()
+    with pytest.raises(LaunchError, match=r"the target has no `setsid`; install util-linux") as failed:
+        rt.launch_dm(board.profile, binary, NOWHERE, artifacts=board.robot.artifacts, target=board.target)
+    assert failed.value.verdict == Verdict.BENCH_ERROR
+    assert failed.value.remedy.startswith("install util-linux")
+
+
+def test_a_file_system_that_is_read_only_is_the_benchs_fault(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    binary = board.ensure()
+    board.source.write_text("#!/bin/sh\nexit 0\n")
+    board.replace("mkdir", "echo 'mkdir: can not create directory: Read-only file system' >&2", "exit 1")
+    with pytest.raises(BinaryError, match=r"Read-only file system; remount it writable, or set") as refused:
+        board.ensure()
+    with pytest.raises(LaunchError, match=r"Read-only file system; remount it writable, or set") as failed:
+        rt.launch_dm(board.profile, binary, NOWHERE, artifacts=board.robot.artifacts, target=board.target)
+    assert {refused.value.verdict, failed.value.verdict} == {Verdict.BENCH_ERROR}
+
+
+def test_a_program_for_another_machine_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    board = Board(tmp_path, content=b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00" + bytes(100))
+    board.replace("uname", "echo x86_64")
+    with pytest.raises(BinaryError, match="is built for aarch64, the target is x86_64; provide the x86_64") as refused:
+        board.ensure()
+    assert refused.value.verdict == Verdict.BENCH_ERROR
+    assert not board.robot.root.exists()
+    board.path.parent.mkdir(parents=True)
+    board.path.write_bytes(board.source.read_bytes())
+    board.path.chmod(0o755)
+    there = msgspec.structs.replace(board.profile.device_manager, source=None)
+    with pytest.raises(BinaryError, match="is built for aarch64"):
+        rt.ensure_binary(msgspec.structs.replace(board.profile, device_manager=there), target=board.target)
+
+
+def test_a_program_whose_c_library_the_board_lacks_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    content = Path(sys.executable).resolve().read_bytes()
+    needed = elf.needed_glibc(Path(sys.executable).resolve())
+    if needed is None:  # an interpreter for musl
+        content += b"\0GLIBC_2.17\0"
+    board = Board(tmp_path, content=content)
+    board.replace("getconf", "echo glibc 2.5")
+    with pytest.raises(BinaryError, match=r"needs glibc 2\.\d+, the target has 2\.5") as refused:
+        board.ensure()
+    assert refused.value.verdict == Verdict.BENCH_ERROR
+    assert not board.robot.root.exists()
+
+
+def test_a_source_that_is_another_one_or_missing_is_the_configurations_fault(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    for source, reason in (
+        (Source(path=str(board.source), sha256="0" * 64), "has SHA-256"),
+        (Source(path=str(tmp_path / "none")), "cannot be read: No such file"),
+    ):
+        manager = msgspec.structs.replace(board.profile.device_manager, source=source)
+        with pytest.raises(BinaryError, match=reason) as refused:
+            rt.ensure_binary(msgspec.structs.replace(board.profile, device_manager=manager), target=board.target)
+        assert refused.value.verdict == Verdict.CONFIG_ERROR
+    assert not board.robot.root.exists()
+
+
+def test_what_is_not_there_or_no_program_is_the_configurations_fault(robot: Robot) -> None:
+    with pytest.raises(BinaryError, match="Device manager binary not found: ") as refused:
+        rt.ensure_binary(robot.profile)
+    assert refused.value.verdict == Verdict.CONFIG_ERROR
+    path = Path(robot.install("exit 0").path)
+    path.chmod(0o644)
+    with pytest.raises(BinaryError, match="it is not executable; try: chmod"):
+        rt.ensure_binary(robot.profile)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BinaryError, match="it is not a file"):
+        rt.ensure_binary(robot.profile)
+
+
+def test_the_device_is_told_the_platforms_address_as_it_reaches_it(robot: Robot) -> None:
+    backend = BackendRef(url="http://127.0.0.1:9", device_url="http://127.0.0.1:10")
+    binary = robot.install("echo $ROBOTICKS_API_URL", "exec sleep 60")
+    rt.launch_dm(robot.profile, binary, backend, artifacts=robot.artifacts)
+    rt.teardown(robot.profile, artifacts=robot.artifacts)
+    assert (robot.artifacts / "device-manager.log").read_text() == "http://127.0.0.1:10\n"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roboticks_tasks.errors import BinaryError
+from roboticks_tasks.errors import BinaryError, Verdict
 from roboticks_tasks.lifecycle.support import elf
+from roboticks_tasks.targets import Completed
+from roboticks_tasks.targets.local import LocalTarget
 
 
 def header(machine: int, *, big: bool = False) -> bytes:
@@ -63,6 +68,7 @@ def test_a_program_of_another_family_is_refused_with_both_names(code: int, machi
     with pytest.raises(BinaryError) as refused:
         elf.check(header(code), machine, path="dm")
     assert str(refused.value) == message
+    assert refused.value.verdict == Verdict.BENCH_ERROR
 
 
 @pytest.mark.parametrize(("code", "machine"), [(0x08, "mips"), (0x28, "armv5tejl"), (0x102, "loongarch64")])
@@ -79,3 +85,105 @@ def test_this_interpreter_is_built_for_this_machine() -> None:
 def test_no_content_breaks_the_reading(content: bytes) -> None:
     code = elf.architecture(content)
     assert code is None or 0 <= code <= 0xFFFF
+    elf.loader(content)
+
+
+class Board:
+    """A target whose C library is what a test says; the loader is there unless `loads` is false."""
+
+    def __init__(self, says: str, *, loads: bool = True) -> None:
+        self._says, self._loads = says, loads
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        return Completed(0, self._says.encode(), b"") if self._loads else Completed(3, b"", b"")
+
+
+def program(interpreter: str, *, wide: bool = True, order: Literal["little", "big"] = "little") -> bytes:
+    """Return the beginning of a program that is loaded by `interpreter`, as its second program header says."""
+    name = interpreter.encode() + b"\0"
+    at, entry = (64, 56) if wide else (52, 32)
+    word = 8 if wide else 4
+    start = at + 2 * entry
+    first = bytearray(b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "little" else 2]) + bytes(at - 6))
+    first[18:20] = (0x3E).to_bytes(2, order)
+    table, sizes = (32, 54) if wide else (28, 42)
+    first[table : table + word] = at.to_bytes(word, order)
+    first[sizes : sizes + 4] = entry.to_bytes(2, order) + (2).to_bytes(2, order)
+    second = bytearray(entry)
+    second[0:4] = (3).to_bytes(4, order)
+    offset, length = (8, 32) if wide else (4, 16)
+    second[offset : offset + word] = start.to_bytes(word, order)
+    second[length : length + word] = len(name).to_bytes(word, order)
+    return bytes(first) + bytes(entry) + bytes(second) + name
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_the_loader_is_read_in_every_width_and_byte_order(wide: bool, order: Literal["little", "big"]) -> None:
+    assert elf.loader(program("/lib/ld-musl-armhf.so.1", wide=wide, order=order)) == "/lib/ld-musl-armhf.so.1"
+
+
+def test_a_program_without_a_loader_is_static(tmp_path: Path) -> None:
+    assert elf.loader(header(0x3E) + bytes(100)) is None
+    elf.check_libraries(header(0x3E) + bytes(100), Board("", loads=False), path="dm")
+
+
+def test_this_interpreter_can_be_loaded_here() -> None:
+    path = Path(sys.executable).resolve()
+    content = path.read_bytes()[: elf.HEADER]
+    assert elf.loader(content) is not None
+    elf.check_libraries(content, LocalTarget(), path=str(path), source=path)
+
+
+def test_a_program_of_another_c_library_is_refused() -> None:
+    with pytest.raises(BinaryError) as refused:
+        elf.check_libraries(program("/lib64/ld-linux-x86-64.so.2"), Board("", loads=False), path="dm")
+    assert str(refused.value).startswith(
+        "the device manager dm needs the loader /lib64/ld-linux-x86-64.so.2 of glibc, which the target does not have; "
+    )
+    assert refused.value.verdict == Verdict.BENCH_ERROR
+
+
+@pytest.mark.parametrize(
+    ("says", "fits"),
+    [
+        ("glibc 2.31", False),
+        ("glibc 2.34", True),
+        ("ldd (Debian GLIBC 2.28-10+deb10u2) 2.28", False),
+        ("ldd (Ubuntu GLIBC 2.39-0ubuntu8) 2.39", True),
+        ("ldd (GNU libc) 2.9", False),
+        ("musl libc (x86_64)", True),  # a loader for glibc on a system that has another: gcompat
+        ("", True),
+    ],
+)
+def test_the_targets_glibc_must_be_as_new_as_the_one_that_is_needed(tmp_path: Path, says: str, fits: bool) -> None:
+    file = tmp_path / "dm"
+    file.write_bytes(program("/lib/ld.so") + b"\0GLIBC_2.4\0GLIBC_2.34\0GLIBC_2.17\0GLIBC_PRIVATE\0")
+    head = file.read_bytes()[: elf.HEADER]
+    if fits:
+        elf.check_libraries(head, Board(says), path="dm", source=file)
+        return
+    with pytest.raises(BinaryError, match=r"dm needs glibc 2\.34, the target has 2\.\d+; provide a build") as refused:
+        elf.check_libraries(head, Board(says), path="dm", source=file)
+    assert refused.value.verdict == Verdict.BENCH_ERROR
+
+
+@pytest.mark.parametrize("shift", range(0, 12, 3))
+def test_a_version_is_found_wherever_it_lies(tmp_path: Path, shift: int) -> None:
+    file = tmp_path / "dm"
+    file.write_bytes(bytes(elf.CHUNK - shift) + b"GLIBC_2.38\0" + bytes(elf.CHUNK))
+    assert elf.needed_glibc(file) == (2, 38)
+
+
+def test_what_names_no_version_needs_none(tmp_path: Path) -> None:
+    file = tmp_path / "dm"
+    file.write_bytes(b"#!/bin/sh\n# GLIBC_2.38 is only spoken of\n")
+    assert elf.needed_glibc(file) is None
+
+
+def test_the_targets_glibc_is_what_it_says_itself() -> None:
+    done = subprocess.run(["getconf", "GNU_LIBC_VERSION"], capture_output=True, text=True)
+    version = done.stdout.removeprefix("glibc ").split(".")
+    assert elf.target_glibc(LocalTarget()) == ((int(version[0]), int(version[1])) if done.returncode == 0 else None)

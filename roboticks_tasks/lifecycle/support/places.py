@@ -8,6 +8,9 @@ from typing import NamedTuple
 from roboticks_tasks.models import DeviceManager
 from roboticks_tasks.profiles import Profile
 
+NOWHERE = "/dev/null/device-manager.json"
+"""Where nothing can ever be: the state file of a device manager that writes none."""
+
 
 class Places(NamedTuple):
     """Paths on the target. `root`, binary and deployment are documented; the others are the profile's."""
@@ -32,6 +35,15 @@ def places(profile: Profile, dm: DeviceManager | None = None) -> Places:
         state=fill([spec.state_file], root=root)[0],
         log=fill([spec.log_file], root=root)[0],
     )
+
+
+def is_hosted(profile: Profile) -> bool:
+    """Tell whether the device manager is a process of the target, which can be started and stopped.
+
+    A microcontroller's firmware is its own device manager: all that is seen of it is its console, and only its power
+    stops it.
+    """
+    return profile.device_manager.kind != "firmware"
 
 
 def fill(words: Sequence[str], **values: object) -> list[str]:

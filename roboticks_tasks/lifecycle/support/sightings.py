@@ -15,7 +15,7 @@ from roboticks_tasks.errors import BackendError, ConfigError, Verdict
 from roboticks_tasks.models import BackendRef, Composition, DeviceManager
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.detached import Detached
-from roboticks_tasks.targets.watch import watch
+from roboticks_tasks.targets.watch import Position, watch
 
 device_log = logging.getLogger("roboticks_tasks.device")
 """Every line that a device manager logged while somebody waited for it."""
@@ -78,7 +78,7 @@ class Watcher:
         self._target = target
         self._state_text = ""
         self._state = ReportedState()
-        self._offset = 0
+        self._position = Position()
         self._partial = b""
         self._alive = True
         self.tail: deque[str] = deque(maxlen=5)
@@ -94,11 +94,11 @@ class Watcher:
             state_path=self._dm.state_path,
             log_path=self._dm.log_path,
             known_state=self._state_text,
-            log_offset=self._offset,
+            position=self._position,
             patience=patience if self._alive else 0.0,
         )
         self._alive = look.alive
-        self._offset += len(look.log)
+        self._position = look.position
         if look.state != self._state_text:
             self._state_text = look.state
             self._state = _decode(look.state)

@@ -9,7 +9,7 @@ import msgspec
 
 from roboticks_tasks.backend import open_client
 from roboticks_tasks.backend.client import STOP_SESSION
-from roboticks_tasks.errors import TargetError
+from roboticks_tasks.errors import BoardError, TargetError
 from roboticks_tasks.lifecycle.support.control import control
 from roboticks_tasks.lifecycle.support.places import Places
 from roboticks_tasks.lifecycle.support.sightings import Watcher
@@ -99,6 +99,19 @@ def copy_console(source: str, artifacts: Path) -> str:
     content = Path(source).read_bytes()
     write_atomically(artifacts / "device-manager.log", content)
     return f"{len(content)} bytes"
+
+
+def has_no_power(board: Board) -> bool:
+    """Tell whether the board is known to be off."""
+    if board.power is None or board.power.state is None:
+        return False
+    from roboticks_tasks.boards.power import read_state
+
+    try:
+        return read_state(board) == "off"
+    except BoardError as error:
+        log.warning("teardown: %s", error)
+        return False
 
 
 def restore_safe_state(board: Board, *, deadline: Deadline) -> str:

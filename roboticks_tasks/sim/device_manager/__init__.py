@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 VERSION = "1.0.0"
 PROGRAM = "install/bin/device-manager"
 """Where the program lives below the root; the path is the platform's (test runner documentation)."""
+
+REQUIREMENTS = ("cryptography", "paho.mqtt", "yaml", "zmq")
+"""What the interpreter that runs it must have besides this package."""
 
 _SCRIPT = """\
 #!/bin/sh
@@ -31,22 +34,31 @@ fi
 """
 
 
+def script(root: str, *, python: str = sys.executable, package: str | None = None) -> str:
+    """Return the program that runs this package with `python` as the device manager of `root`.
+
+    `package` is this package's folder where the program will run, by default here. `ctl` takes a short cut past `site`
+    and the packages, so that a command is answered within a few milliseconds.
+    """
+    folder = PurePosixPath(package or Path(__file__).absolute().parent)
+    source = str(folder.parents[2])
+    on_path = PurePosixPath(source).name in ("site-packages", "dist-packages")
+    return _SCRIPT.format(
+        root=for_double_quotes(root),
+        python=shlex.quote(python),
+        client=shlex.quote(str(folder / "ctl.py")),
+        path="" if on_path else f'PYTHONPATH={shlex.quote(source)}"${{PYTHONPATH:+:$PYTHONPATH}}"\nexport PYTHONPATH\n',
+    )
+
+
 def install(root: Path, python: str = sys.executable) -> Path:
-    """Write `<root>/install/bin/device-manager`, a script that runs this package with `python`, and return its path.
+    """Write the program to `<root>/install/bin/device-manager` on this machine and return its path.
 
     Idempotent and atomic: a program that is running keeps its old script, the same content is left untouched.
-    `ctl` takes a short cut past `site` and the packages, so that a command is answered within a few milliseconds.
     Errors: OSError when the folder cannot be written.
     """
     root = Path(root).absolute()
-    source = str(Path(__file__).absolute().parents[3])
-    on_path = Path(source).name in ("site-packages", "dist-packages")
-    text = _SCRIPT.format(
-        root=_for_double_quotes(str(root)),
-        python=shlex.quote(python),
-        client=shlex.quote(str(Path(__file__).absolute().with_name("ctl.py"))),
-        path="" if on_path else f'PYTHONPATH={shlex.quote(source)}"${{PYTHONPATH:+:$PYTHONPATH}}"\nexport PYTHONPATH\n',
-    )
+    text = script(str(root), python=python)
     program = root / PROGRAM
     program.parent.mkdir(parents=True, exist_ok=True)
     if _is_installed(program, text):
@@ -68,6 +80,6 @@ def _is_installed(program: Path, text: str) -> bool:
         return False
 
 
-def _for_double_quotes(text: str) -> str:
+def for_double_quotes(text: str) -> str:
     """Return `text` so that sh reads it unchanged inside double quotes."""
     return "".join(f"\\{letter}" if letter in '\\"$`}' else letter for letter in text)
