@@ -71,6 +71,10 @@ def parser() -> argparse.ArgumentParser:
         whats.add_parser(what, help=text).set_defaults(what=what)
     _add_new_profile(whats)
 
+    doctor = _add(commands, "doctor", "doctor.command.doctor", "find out what is wrong with a bench before a run does")
+    _add_board(doctor, "each in turn")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    _add_overrides(doctor)
     enroll = _add(
         commands,
         "enroll",

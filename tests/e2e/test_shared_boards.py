@@ -139,3 +139,22 @@ def test_no_secret_is_in_any_argument_list_while_a_run_is_on(lab: Bench, tmp_pat
     for words in seen:
         assert b"StrictHostKeyChecking=no\0" not in words
         assert not any(secret in words for secret in secrets), words
+
+
+def test_a_board_that_fails_again_and_again_is_parked_until_doctor_finds_it_well(bench: Bench, sshd: Sshd) -> None:
+    text = f'backend = "local"\n{sshd.profile_text()}{manager("simulated", bench.folder / "root")}{SUITE}'
+    bench.profile("lab", f"{text}\n[quarantine]\nfailures = 2\n")
+    sshd.stop()
+    for _ in range(2):
+        assert bench.run("hil-test", "--profile", "lab").code == 22
+    refused = bench.run("hil-test", "--profile", "lab")
+    assert refused.code == 21
+    assert "refuses connections" in refused.sentence
+    assert f"roboticks-tasks doctor --profile lab --board {ALIAS}" in refused.sentence
+    assert "in quarantine" in bench.run("status", "--profile", "lab").out
+    assert bench.run("doctor", "--profile", "lab").code == 22
+    sshd.start()
+    healthy = bench.run("doctor", "--profile", "lab")
+    assert healthy.code == 0, healthy.out
+    assert "in quarantine" not in bench.run("status", "--profile", "lab").out
+    assert bench.run("teardown", "--profile", "lab").code == 0
