@@ -9,14 +9,16 @@ from roboticks_tasks.errors import TargetError
 from roboticks_tasks.targets.protocol import Completed, Target
 
 
-def run_all(target: Target, commands: Sequence[Sequence[str]], *, timeout: float = 30.0) -> list[Completed]:
+def run_all(
+    target: Target, commands: Sequence[Sequence[str]], *, timeout: float = 30.0, repeatable: bool = False
+) -> list[Completed]:
     """Run `commands` side by side on the target and return how each ended, in the same order.
 
     The side-by-side is the target's own shell's: no thread here can outlive a cancelled run. `timeout` is in seconds
-    for all of them together.
+    for all of them together; `repeatable` says that running all of them twice does no harm.
     """
     if len(commands) < 2:
-        return [target.run(argv, timeout=timeout) for argv in commands]
+        return [target.run(argv, timeout=timeout, repeatable=repeatable) for argv in commands]
     numbers = range(len(commands))
     lines = ["d=$(mktemp -d) || exit 73", "trap 'rm -rf \"$d\"' EXIT"]
     for number, argv in zip(numbers, commands, strict=True):
@@ -24,9 +26,10 @@ def run_all(target: Target, commands: Sequence[Sequence[str]], *, timeout: float
         lines.append(f'({shlex.join(argv)} {files}; echo $? >"$d/{number}.code") &')
     lines.append("wait")
     for n in numbers:
+        lines.append(f'[ -s "$d/{n}.code" ] || {{ echo "there is no room for their output in $d" >&2; exit 73; }}')
         lines.append(f'''echo "$(cat "$d/{n}.code") $(wc -c <"$d/{n}.out") $(wc -c <"$d/{n}.err")"''')
         lines.append(f'cat "$d/{n}.out" "$d/{n}.err"')
-    done = target.run(["sh", "-s"], stdin="\n".join(lines).encode(), timeout=timeout)
+    done = target.run(["sh", "-s"], stdin="\n".join(lines).encode(), timeout=timeout, repeatable=repeatable)
     if not done.ok:
         raise TargetError(f"{len(commands)} commands could not be run together: {done.last_words}")
     return _split(done.stdout, len(commands))

@@ -29,17 +29,19 @@ START = (
     + r"""
 command -v setsid >/dev/null || exit 69
 mkdir -p "$(dirname "$pid_file")" "$(dirname "$log")" "$directory" && cd "$directory" || exit 73
-{ true >"$log"; } 2>/dev/null || { echo "$log cannot be written" >&2; exit 73; }
+words=$( { true >"$log"; } 2>&1 ) || { echo "$log cannot be written: ${words##*: }" >&2; exit 73; }
 export IDENTITY_FUNCTION="$function" PID_FILE="$pid_file"
 reply=$(setsid sh -c '
     eval "$IDENTITY_FUNCTION"
-    printf "%s %s\n" "$$" "$(identity $$)" >"$PID_FILE.new" && mv "$PID_FILE.new" "$PID_FILE" || exit 73
+    { printf "%s %s\n" "$$" "$(identity $$)" >"$PID_FILE.new" && mv "$PID_FILE.new" "$PID_FILE"; } 2>&3 || exit 73
     cat "$PID_FILE" >&3
     unset IDENTITY_FUNCTION PID_FILE
     exec 3>&-
     exec "$@"' sh "$@" 3>&1 >"$log" 2>&1 </dev/null &)
-[ -n "$reply" ] || { tail -n 1 "$log" >&2; exit 73; }
-echo "$reply"
+case $reply in
+    [0-9]*) echo "$reply" ;;
+    *) echo "$pid_file cannot be written: ${reply:-$(tail -n 1 "$log")}" >&2; exit 73 ;;
+esac
 """
 )
 
@@ -98,7 +100,10 @@ def spawn_detached(
     script += f"set -- {shlex.join(argv)}\n{START}"
     done = target.run(["sh", "-s"], stdin=script.encode())
     if done.exit_code == NO_SETSID:
-        raise TargetError("the target has no `setsid`", remedy="install util-linux (or busybox with setsid) on it")
+        raise TargetError(
+            f"{argv[0]} could not be started: the target has no `setsid`",
+            remedy="install util-linux (or busybox with setsid) on it",
+        )
     if not done.ok:
         raise TargetError(f"{argv[0]} could not be started: {done.last_words}")
     return parse_pid_file(done.text)
@@ -118,20 +123,23 @@ def find_detached(target: Target, pid_file: str) -> Detached | None:
         IDENTITY
         + 'read -r pid expected <"$1" && [ -n "$expected" ] && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
     )
-    done = target.run(["sh", "-c", script, "sh", pid_file])
+    done = target.run(["sh", "-c", script, "sh", pid_file], repeatable=True)
     return parse_pid_file(done.text) if done.ok else None
 
 
 def is_alive(target: Target, process: Detached) -> bool:
     """Tell whether that very process still runs on the target."""
     script = IDENTITY + '[ "$(identity "$1")" = "$2" ]'
-    return target.run(["sh", "-c", script, "sh", str(process.pid), process.identity]).ok
+    return target.run(["sh", "-c", script, "sh", str(process.pid), process.identity], repeatable=True).ok
 
 
 def stop(target: Target, process: Detached, *, grace: float = 5.0) -> str:
     """Ask the process to end, kill its group after `grace` seconds: "gone" before, "stopped", "killed" or "alive"."""
     settings = _settings(pid=str(process.pid), expected=process.identity, ticks=str(max(1, round(grace / 0.02))))
-    return target.run(["sh", "-s"], stdin=(settings + STOP).encode(), timeout=grace + 10).text
+    done = target.run(["sh", "-s"], stdin=(settings + STOP).encode(), timeout=grace + 10, repeatable=True)
+    if not done.text:
+        raise TargetError(f"process {process.pid} could not be stopped: {done.last_words}")
+    return done.text
 
 
 def _settings(**values: str) -> str:

@@ -4,57 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import re
-import shlex
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from roboticks_tasks.errors import TargetError
 from roboticks_tasks.targets.protocol import Target
+from roboticks_tasks.targets.staging import ATTEMPTS, DIGEST, FIRST, Delivery
+from roboticks_tasks.targets.trees import (
+    HEADER,
+    LISTING,
+    STAGING,
+    UNPACK,
+    Entry,
+    commit_script,
+    open_file,
+    pack,
+    parse_listing,
+    read_tree,
+)
 
-PUT = """
-set -e
-mkdir -p "$(dirname "$1")"
-trap 'rm -f "$1.new"' EXIT
-cat >"$1.new"
-[ "$(wc -c <"$1.new")" -eq "$3" ] || { echo "only a part of it arrived" >&2; exit 74; }
-chmod "$2" "$1.new"
-mv -f "$1.new" "$1"
+# Both: $1 path, $2 checksum, $3 bytes, $4 mode. Without a program for checksums what is small is only counted.
+PUT = f"""
+[ ! -d "$1" ] || {{ echo "it is a folder" >&2; exit 73; }}
+mkdir -p "$(dirname "$1")" || exit 73
+new=$1.incoming.$$
+trap 'rm -f "$new"' EXIT
+cat >"$new" || exit 73
+[ "$(wc -c <"$new")" -eq "$3" ] || {{ echo "only a part of it arrived" >&2; exit 74; }}
+sum=$({{ {DIGEST}
+digest "$new"; }} 2>/dev/null)
+[ -z "$sum" ] || [ "$sum" = "$2" ] || {{ echo "it was damaged on its way" >&2; exit 74; }}
+chmod "$4" "$new" && mv -f "$new" "$1" || exit 73
+rm -f "$1".incoming.*
 """
 
-# Each file is renamed into its place once all have arrived: whoever reads the folder meanwhile sees whole files.
-UNPACK = """
-set -e
-mkdir -p "$1"
-incoming=$(mktemp -d "$1/.incoming.XXXXXX")
-trap 'rm -rf "$incoming"' EXIT
-tar -xof - -C "$incoming"
-cd "$incoming"
-find . -type f -exec sh -c '
-    for file; do
-        [ ! -d "$0/$file" ] || rm -rf "$0/$file"
-        mkdir -p "$0/${file%/*}" && mv -f "$file" "$0/$file" || exit 1
-    done' "$1" {} +
+# Ends with 0 when the file is in its place, else prints how many bytes of it have arrived in $5.
+FINISH = (
+    DIGEST
+    + r"""
+[ ! -d "$1" ] || { echo "it is a folder" >&2; exit 73; }
+part=$5 size=0
+[ ! -f "$part" ] || size=$(wc -c <"$part")
+if [ "$size" -eq "$3" ] && [ "$(digest "$part")" = "$2" ]; then
+    chmod "$4" "$part" && mv -f "$part" "$1" || { rm -f "$part" 2>/dev/null; exit 73; }
+elif [ -f "$1" ] && [ "$(wc -c <"$1")" -eq "$3" ] && [ "$(digest "$1")" = "$2" ]; then
+    chmod "$4" "$1" || exit 73
+else
+    [ "$size" -lt "$3" ] || size=0
+    for each in "$1".incoming.*; do [ "$each" = "$part" ] || rm -f "$each"; done
+    echo "$size"
+    exit 66
+fi
+rm -f "$1".incoming.*
 """
-
-REMOVE = """
-cd "$destination" && rm -f -- "$@" || exit 1
-for file; do case $file in */*) rmdir -p -- "${file%/*}" 2>/dev/null ;; esac; done
-exit 0
-"""
-
-# Programs first, then an empty line, then the files that are none: a bit that differs counts as a difference.
-LISTING = """
-cd "$1" 2>/dev/null || exit 0
-find . -name '.incoming.*' -prune -o -type f -perm -100 -exec sha256sum {} +
-echo
-find . -name '.incoming.*' -prune -o -type f ! -perm -100 -exec sha256sum {} +
-"""
-
-ESCAPED = re.compile(r"\\(.)")
+)
 
 
 class Synced(NamedTuple):
@@ -65,84 +68,93 @@ class Synced(NamedTuple):
     unchanged: int
 
 
-def put(target: Target, content: bytes, path: str, *, mode: int = 0o644) -> None:
-    """Write `content` to `path` on the target, atomically; TargetError with the target's own words."""
-    done = target.run(["sh", "-c", PUT, "sh", path, f"{mode:o}", str(len(content))], stdin=content, timeout=300)
-    if not done.ok:
-        raise TargetError(f"{path} could not be written: {done.last_words}")
+def put(target: Target, content: bytes | Path, path: str, *, mode: int = 0o644, timeout: float = 3600) -> None:
+    """Write `content`, or the file that it names, to `path` on the target; whoever reads there sees whole files.
+
+    What is small takes one command. What is large travels in portions, unless the target has it already; after a
+    break whoever calls this again sends only what is missing. TargetError with the target's own words, ConfigError
+    when the file cannot be read; `timeout` is in seconds.
+    """
+    delivery = Delivery(target, path, timeout)
+    with io.BytesIO(content) if isinstance(content, bytes) else open_file(content) as stream:
+        _put(delivery, stream, mode)
+
+
+def _put(delivery: Delivery, stream: io.BufferedReader | io.BytesIO, mode: int) -> None:
+    path = delivery.path
+    for _ in range(ATTEMPTS):
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = stream.seek(0, io.SEEK_END)
+        part = f"{path}.incoming.{digest:.16}"
+        words = (path, digest, str(size), f"{mode:o}", part)
+        if size <= FIRST:
+            stream.seek(0)
+            delivery.run(PUT, *words, stdin=stream.read())
+            return
+        found = delivery.run(FINISH, *words)
+        if found.ok:
+            return
+        delivery.send_file(stream, part, arrived=int(found.text), staging=part)
+        if delivery.run(FINISH, *words).ok:
+            return
+    raise delivery.failure(f"it did not arrive whole in {ATTEMPTS} attempts")
 
 
 def get(target: Target, path: str) -> bytes | None:
     """Return the content of `path` on the target, None when there is no such file."""
-    done = target.run(["cat", path], timeout=300)
+    done = target.run(["cat", path], timeout=300, repeatable=True)
     return done.stdout if done.ok else None
 
 
 def exists(target: Target, path: str, *, kind: str = "e") -> bool:
     """Tell whether `path` exists (`kind` as in test(1): e anything, f file, d folder, x executable)."""
-    return target.run(["test", f"-{kind}", path]).ok
+    return target.run(["test", f"-{kind}", path], repeatable=True).ok
 
 
 def sync_tree(target: Target, source: Path, destination: str, *, timeout: float = 300) -> Synced:
     """Make the folder `destination` on the target hold the files of `source`: only what differs travels.
 
     Files are compared by SHA-256 and by whether they can be executed; links are followed; `__pycache__` stays behind.
-    `timeout` is in seconds, for each of at most three commands.
+    Nothing in the folder is touched before everything has arrived whole in `<destination>/.incoming`, where it also
+    waits for the next attempt when the link breaks. TargetError with the target's own words, ConfigError when a file
+    here cannot be read; `timeout` is in seconds, for all of it.
     """
-    ours = {path.relative_to(source).as_posix(): path for path in _files(source)}
-    listing = target.run(["sh", "-c", LISTING, "sh", destination], timeout=timeout)
-    if not listing.ok:
-        raise TargetError(f"{destination} could not be compared: {listing.last_words}")
-    theirs = _parse_listing(listing.stdout)
-    changed = [name for name, path in ours.items() if theirs.get(name) != (_sha256(path), os.access(path, os.X_OK))]
-    stale = [name for name in theirs if name not in ours and "__pycache__/" not in name]
-    if stale:  # first, because a file may have become a folder
-        script = f"destination={shlex.quote(destination)}\nset -- {shlex.join(stale)}\n{REMOVE}"
-        done = target.run(["sh", "-s"], stdin=script.encode("utf-8", "surrogateescape"), timeout=timeout)
-        if not done.ok:
-            raise TargetError(f"{destination} could not be cleaned: {done.last_words}")
-    if changed:
-        done = target.run(["sh", "-c", UNPACK, "sh", destination], stdin=_pack(ours, changed), timeout=timeout)
-        if not done.ok:
-            raise TargetError(f"{destination} could not be written: {done.last_words}")
-    return Synced(sent=len(changed), removed=len(stale), unchanged=len(ours) - len(changed))
+    delivery = Delivery(target, destination, timeout)
+    synced = None
+    for _ in range(ATTEMPTS):
+        ours = read_tree(source)
+        theirs = parse_listing(delivery.run(LISTING, destination).stdout)
+        changed = {
+            name: entry
+            for name, entry in ours.items()
+            if theirs.files.get(name) != (entry.digest, bool(entry.mode & 0o100))
+        }
+        stale = [name for name in theirs.files if name not in ours]
+        synced = synced or Synced(sent=len(changed), removed=len(stale), unchanged=len(ours) - len(changed))
+        if not (changed or stale or theirs.staging):
+            return synced
+        wanted = {each.digest: each for each in changed.values() if theirs.arrived.get(each.digest) != each.size}
+        _send(delivery, wanted.values(), theirs.arrived)
+        if delivery.run_long(commit_script(destination, changed, stale)).ok:
+            return synced
+    raise delivery.failure(f"it did not arrive whole in {ATTEMPTS} attempts")
 
 
-def _files(source: Path) -> Iterator[Path]:
-    for name, folders, files in os.walk(source, followlinks=True):
-        folder = Path(name)
-        # A link to a folder that it lies in would be followed for ever.
-        folders[:] = sorted(
-            each
-            for each in folders
-            if each != "__pycache__" and not folder.resolve().is_relative_to((folder / each).resolve())
-        )
-        yield from (folder / each for each in sorted(files) if (folder / each).is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _parse_listing(listing: bytes) -> dict[str, tuple[str, bool]]:
-    """Return each file's digest, and whether it is a program."""
-    found = {}
-    programs = True
-    for line in listing.decode("utf-8", "surrogateescape").split("\n")[:-1]:
-        if not line:
-            programs = False
+def _send(delivery: Delivery, wanted: Iterable[Entry], arrived: dict[str, int]) -> None:
+    """Bring files to the staging folder: the small ones together, the large ones each in portions."""
+    staging = f"{delivery.path}/{STAGING}"
+    entries = sorted(wanted, key=lambda entry: entry.size)
+    while entries:
+        together, room = 0, delivery.portion
+        while together < len(entries) and (room := room - entries[together].size - HEADER) >= 0:
+            together += 1
+        if together:
+            archive = pack(entries[:together])
+            delivery.send(UNPACK, staging, str(len(archive)), stdin=archive)
+            del entries[:together]
             continue
-        digest, _, name = line.removeprefix("\\").partition(" ")
-        if line.startswith("\\"):  # sha256sum marks a line in whose name it has escaped something
-            name = ESCAPED.sub(lambda match: {"n": "\n", "r": "\r"}.get(match[1], match[1]), name)
-        found[name[1:].removeprefix("./")] = (digest, programs)  # the first character tells text from binary
-    return found
-
-
-def _pack(files: dict[str, Path], names: list[str]) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
-        for name in names:
-            tar.add(files[name], arcname=name)
-    return archive.getvalue()
+        entry = entries.pop(0)
+        with open_file(entry.path) as stream:
+            file = f"{staging}/{entry.digest}"
+            delivery.send_file(stream, file, arrived=arrived.get(entry.digest, 0), staging=staging)
