@@ -30,7 +30,7 @@ def ensure_backend(profile: Profile, *, artifacts: Path) -> BackendRef:
         if link is not None:
             write_atomically(artifacts / LINK_FILE, msgspec.json.encode(link), durable=False)
         if profile.backend != "local":
-            return msgspec.structs.replace(_remote(profile), link=link)
+            return msgspec.structs.replace(remote(profile), link=link)
         backend = ensure_local(profile.local_platform, run=artifacts)
         return backend if link is None else _tunnelled(backend, link, artifacts)
     except BaseException:
@@ -59,7 +59,8 @@ def _tunnelled(backend: BackendRef, link: Link, artifacts: Path) -> BackendRef:
     return msgspec.structs.replace(backend, link=link, device_url=f"{url}/via/{broker}")
 
 
-def _remote(profile: Profile) -> BackendRef:
+def remote(profile: Profile) -> BackendRef:
+    """Return the profile's platform that is not ours; ConfigError for a URL that would show a secret."""
     try:
         url = urlsplit(profile.backend)
     except ValueError as error:

@@ -22,7 +22,7 @@ def open_target(profile: Profile, target: Target | None = None) -> Iterator[Targ
     if target is not None:
         yield target
         return
-    with _connect(profile) as own:
+    with connect(profile) as own:
         if profile.device_manager.kind != "firmware" and any(board.identity for board in profile.boards):
             from roboticks_tasks.targets.identity import check_identity
 
@@ -46,12 +46,15 @@ def hurried(profile: Profile, seconds: float) -> Profile:
     return replace(profile, target=replace(profile.target, connect_timeout=limit, reboot_timeout=None))
 
 
-def _connect(profile: Profile) -> AbstractContextManager[Target]:
-    if profile.target.kind == "ssh":
+def connect(profile: Profile) -> AbstractContextManager[Target]:
+    """Return the profile's own target, of which nobody knows yet whether it is the right board."""
+    # A microcontroller has no shell: what runs for it runs here.
+    kind = "local" if profile.device_manager.kind == "firmware" else profile.target.kind
+    if kind == "ssh":
         from roboticks_tasks.targets.ssh import open_ssh
 
         return open_ssh(profile)
-    if profile.target.kind == "serial":
+    if kind == "serial":
         from roboticks_tasks.targets.serial import open_serial
 
         return open_serial(profile)
