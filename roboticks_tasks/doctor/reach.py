@@ -17,8 +17,7 @@ from roboticks_tasks.doctor.findings import Seen, failed, ok, skipped
 from roboticks_tasks.doctor.sizes import inspect
 from roboticks_tasks.models import BackendRef
 from roboticks_tasks.profiles import Profile, board_of
-from roboticks_tasks.targets.opening import connect
-from roboticks_tasks.targets.opening import hurried
+from roboticks_tasks.targets.opening import connect, hurried
 from roboticks_tasks.targets.protocol import Completed, Target
 
 SERIAL_DEADLINE = 20.0

@@ -1,0 +1,224 @@
+"""One connection to a board: an ssh that stays, and the commands that go through it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from roboticks_tasks.errors import TargetError
+from roboticks_tasks.models import Process
+from roboticks_tasks.profiles.values import Profile
+from roboticks_tasks.targets import ssh_command, ssh_errors, ssh_remote
+from roboticks_tasks.targets.protocol import Completed
+from roboticks_tasks.targets.ssh_remote import Heard, Leader
+from roboticks_tasks.waiting import Deadline
+
+if TYPE_CHECKING:
+    import sh
+
+ENDING = 2.0
+"""Seconds that ending a command on the board may take; over a link that works it is one round trip."""
+
+NOT_SENT = "roboticks-not-sent"
+"""What our ssh says when there is no connection to go through: it must not make one of its own."""
+
+
+class Lost(Exception):  # noqa: N818 - it says what happened; whether that is an error, the target decides
+    """The connection broke under a command; `sent` tells whether the board may have begun it."""
+
+    def __init__(self, words: str, *, sent: bool, leader: Leader | None = None) -> None:
+        super().__init__(words)
+        self.sent = sent
+        self.leader = leader
+
+
+class Said(NamedTuple):
+    """How a client of the connection ended: None when it did not in time."""
+
+    code: int | None
+    heard: Heard
+    words: str
+
+
+class Connection:
+    """A connection that is up; it ends when `close` is called, and when this process ends, however it ends."""
+
+    def __init__(self, folder: Path, process: Process, *, stdin: int, mark: str) -> None:
+        self._folder = folder
+        self._process = process
+        self._stdin = stdin
+        self._mark = mark
+        self._handle = os.pidfd_open(process.pid)
+
+    def run(self, argv: Sequence[str], *, stdin: bytes, timeout: float) -> Completed:
+        """Run a command to its end; TargetError when it takes too long, Lost when the connection breaks."""
+        said = self._ask(argv, stdin, Deadline(timeout))
+        if said.code == 0 and said.heard.exit_code is not None:
+            return Completed(said.heard.exit_code, said.heard.stdout, _explained(said.heard, argv[0]))
+        if said.code is None:
+            raise TargetError(f"`{ssh_errors.shown(argv)}` did not end within {timeout:g} s")
+        # After "read from master failed" it does say so, although the board may have got the request.
+        unsent = NOT_SENT in said.words and "read from master failed" not in said.words
+        sent = said.heard.leader is not None or not unsent
+        # The end of the connection may become known here a moment later than to the command.
+        if select.select([self._handle], [], [], 0.3)[0]:
+            words = ssh_errors.last_line(self.log) or ssh_errors.last_line(said.words)
+            raise Lost(words or "ssh has ended", sent=sent, leader=said.heard.leader)
+        words = ssh_errors.last_line(said.words.replace(NOT_SENT, "")) or f"ssh ended with {said.code}"
+        raise TargetError(
+            f"the board's shell did not run `{ssh_errors.shown(argv)}` to its end: {words}",
+            remedy="sshd's MaxSessions, or something that ends the user's processes, may be the cause",
+        )
+
+    def end_leftover(self, leader: Leader) -> None:
+        """Kill what `leader` started, if it still runs."""
+        with suppress(TargetError, Lost):
+            self._ask(["sh", "-c", ssh_remote.END_ONE, "sh", *leader], b"", Deadline(ENDING), ends=False)
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the connection is not known to have ended."""
+        return not select.select([self._handle], [], [], 0)[0]
+
+    @property
+    def log(self) -> str:
+        """Return what ssh has said about the connection."""
+        return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """End the connection and remove its socket."""
+        with suppress(OSError):
+            os.close(self._stdin)
+            os.close(self._handle)
+        ssh_command.end(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @cached_property
+    def _client(self) -> sh.Command[sh.RunningCommand]:
+        import sh
+
+        # Nothing of the user's config matters to what only goes through the connection; without one it must fail.
+        # The inner shell keeps ssh's end open until it has spoken: ssh kills its proxy as soon as that is closed.
+        words = ["-F", os.devnull, "-S", str(self._folder / "s"), "-T", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"]
+        words += ["-o", f"ProxyCommand=sh -c 'echo {NOT_SENT} >&2'", "--", "board"]
+        # `sh` encodes strictly; latin-1 gives it the very bytes that are in the string.
+        return sh.Command(ssh_command.program()).bake(
+            *words,
+            _bg=True,
+            _bg_exc=False,
+            _return_cmd=True,
+            _ok_code=list(range(-64, 256)),
+            _tty_out=False,
+            _new_session=True,
+            _encoding="latin-1",
+            _env=ssh_command.environment(),
+        )
+
+    def _ask(self, argv: Sequence[str], stdin: bytes, deadline: Deadline, *, ends: bool = True) -> Said:
+        """Run a command through the connection; with `ends` it is ended on the board when its time is over."""
+        command = ssh_remote.framed(argv, self._mark)
+        if len(command) > ssh_remote.LONGEST_COMMAND:
+            stdin, command = command + stdin, ssh_remote.by_stdin(command)
+        with ExitStack() as stack:
+            # Files, not pipes: `sh` then needs no thread that copies, and nothing is lost or decoded.
+            source, out, err = (stack.enter_context(_memory()) for _ in range(3))
+            source.write(stdin)
+            source.seek(0)
+            client = self._client(command.decode("latin-1"), _in=source, _out=out, _err=err)
+            try:
+                ended = _await(client.pid, deadline.remaining)
+            except BaseException:
+                self._abandon(client, self._read(out, err).leader if ends else None)
+                raise
+            if not ended:
+                self._abandon(client, self._read(out, err).leader if ends else None)
+                return Said(None, self._read(out, err), "")
+            client.wait()
+            result = self._read(out, err)
+            return Said(client.exit_code, result, result.stderr.decode("utf-8", "replace"))
+
+    def _read(self, out: BinaryIO, err: BinaryIO) -> Heard:
+        return ssh_remote.heard(_content(out), _content(err), self._mark)
+
+    def _abandon(self, client: sh.RunningCommand, leader: Leader | None) -> None:
+        if leader is not None:
+            self.end_leftover(leader)
+        with suppress(ProcessLookupError):
+            os.killpg(client.pid, signal.SIGKILL)
+        client.wait()
+
+
+def connect(profile: Profile) -> Connection:
+    """Connect to the board; BoardError, within `target.connect_timeout` seconds, when that cannot be done."""
+    ssh_errors.check_files(profile)
+    mark = f"roboticks-{secrets.token_hex(8)}"
+    argv = [ssh_command.program(), "-M", "-S"]
+    folder = ssh_command.make_folder("ssh")
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        argv += [str(folder / "s"), *ssh_command.options(profile, known_hosts=Path(profile.target.known_hosts))]
+        argv += ["--", ssh_command.host_of(profile), ssh_remote.hold(mark)]
+        stdin, hold = os.pipe()
+        undo.callback(os.close, hold)
+        answer, stdout = os.pipe()
+        try:
+            process = ssh_command.spawn(argv, log=folder / "log", stdin=stdin, stdout=stdout)
+            undo.callback(ssh_command.end, process, grace=0.2)
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+        import sh  # noqa: F401 - takes 70 ms, which pass while ssh connects
+
+        with os.fdopen(answer, "rb", buffering=0) as lines:
+            deadline = Deadline(profile.target.connect_timeout)
+            said = _read_until(lines, mark.encode(), deadline)
+        if mark.encode() not in said:
+            words = (folder / "log").read_text(encoding="utf-8", errors="replace")
+            raise ssh_errors.explain(profile, words, said=said, late=deadline.expired)
+        connection = Connection(folder, process, stdin=hold, mark=mark)
+        undo.pop_all()
+    return connection
+
+
+def _read_until(lines: BinaryIO, mark: bytes, deadline: Deadline) -> bytes:
+    said = b""
+    while mark not in said and select.select([lines], [], [], deadline.remaining)[0]:
+        chunk = os.read(lines.fileno(), 65536)
+        if not chunk:
+            break
+        said += chunk
+    return said
+
+
+def _memory() -> BinaryIO:
+    return os.fdopen(os.memfd_create("ssh"), "r+b", buffering=0)
+
+
+def _content(file: BinaryIO) -> bytes:
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+
+
+def _await(pid: int, seconds: float) -> bool:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended, and `sh` has seen it
+        return True
+    try:
+        return bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)
+
+
+def _explained(heard: Heard, program: str) -> bytes:
+    """Return stderr; bash does not say "not found" of a path, and so that all boards do, we do."""
+    if heard.exit_code == 127 and os.fsencode(program) in heard.stderr and b"not found" not in heard.stderr:
+        return heard.stderr + os.fsencode(f"{program}: not found\n")
+    return heard.stderr
