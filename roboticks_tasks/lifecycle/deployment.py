@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from roboticks_tasks.errors import ConfigError, DeployError, TargetError, Verdict
+from roboticks_tasks.lifecycle.support.advice import remedy_for
 from roboticks_tasks.lifecycle.support.control import control, control_each
 from roboticks_tasks.lifecycle.support.places import is_hosted, places
 from roboticks_tasks.lifecycle.support.sightings import PATIENCE, ReportedState, Watcher
@@ -57,7 +58,11 @@ def deploy(
             _start(profile, dm, names, mode=mode, target=shell, deadline=deadline)
             state = _await_running(dm, names, target=shell, deadline=deadline)
         except TargetError as error:
-            raise DeployError(f"the deployment could not be brought up: {error}") from error
+            raise DeployError(
+                f"the deployment could not be brought up: {error.args[0]}",
+                remedy=remedy_for(error),
+                verdict=error.verdict,
+            ) from error
     reported = {each.name: each for each in state.compositions}
     # A device manager that keeps no state file is taken at its word.
     running = tuple(reported.get(name, Composition(name=name, mode=mode, status="running")) for name in names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,16 +80,20 @@ def _is_of(line: str, alias: str) -> bool:
     return len(words) > 2 and not line.startswith(("#", "@")) and alias in words[0].lower().split(",")
 
 
-def _fingerprints(lines: Iterable[str]) -> list[str]:
+def _fingerprints(lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    import sh
+
+    try:
+        keygen = sh.Command("ssh-keygen")
+    except sh.CommandNotFound as error:
+        raise ConfigError("ssh-keygen is not installed on this machine", remedy="install the ssh client") from error
     found = []
     for line in lines:
-        done = subprocess.run(
-            ["ssh-keygen", "-l", "-f", "-"],
-            input=os.fsencode(f"{line.partition(' ')[2]}\n"),
-            capture_output=True,
-            check=False,
-        )
-        words = done.stdout.decode("utf-8", "replace").split()
+        key = f"{line.partition(' ')[2]}\n".encode("utf-8", "surrogateescape")
+        said = keygen("-l", "-f", "-", _in=key, _ok_code=list(range(256)), _tty_out=False, _encoding="latin-1")
+        words = str(said).split()
         found.append(words[1] if len(words) > 1 else "no fingerprint")
     return found
 

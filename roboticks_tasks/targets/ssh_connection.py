@@ -7,11 +7,12 @@ import secrets
 import select
 import shutil
 import signal
+import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from roboticks_tasks.errors import TargetError
 from roboticks_tasks.models import Process
@@ -20,9 +21,6 @@ from roboticks_tasks.targets import ssh_command, ssh_errors, ssh_remote
 from roboticks_tasks.targets.protocol import Completed
 from roboticks_tasks.targets.ssh_remote import Heard, Leader
 from roboticks_tasks.waiting import Deadline
-
-if TYPE_CHECKING:
-    import sh
 
 ENDING = 2.0
 """Seconds that ending a command on the board may take; over a link that works it is one round trip."""
@@ -102,25 +100,12 @@ class Connection:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @cached_property
-    def _client(self) -> sh.Command[sh.RunningCommand]:
-        import sh
-
+    def _client(self) -> list[str]:
         # Nothing of the user's config matters to what only goes through the connection; without one it must fail.
         # The inner shell keeps ssh's end open until it has spoken: ssh kills its proxy as soon as that is closed.
         words = ["-F", os.devnull, "-S", str(self._folder / "s"), "-T", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"]
-        words += ["-o", f"ProxyCommand=sh -c 'echo {NOT_SENT} >&2'", "--", "board"]
-        # `sh` encodes strictly; latin-1 gives it the very bytes that are in the string.
-        return sh.Command(ssh_command.program()).bake(
-            *words,
-            _bg=True,
-            _bg_exc=False,
-            _return_cmd=True,
-            _ok_code=list(range(-64, 256)),
-            _tty_out=False,
-            _new_session=True,
-            _encoding="latin-1",
-            _env=ssh_command.environment(),
-        )
+        proxy = f"ProxyCommand=sh -c 'echo {NOT_SENT} >&2'"
+        return [ssh_command.program(), *words, "-o", proxy, "--", "board"]
 
     def _ask(self, argv: Sequence[str], stdin: bytes, deadline: Deadline, *, ends: bool = True) -> Said:
         """Run a command through the connection; with `ends` it is ended on the board when its time is over."""
@@ -128,11 +113,18 @@ class Connection:
         if len(command) > ssh_remote.LONGEST_COMMAND:
             stdin, command = command + stdin, ssh_remote.by_stdin(command)
         with ExitStack() as stack:
-            # Files, not pipes: `sh` then needs no thread that copies, and nothing is lost or decoded.
+            # Files, not pipes: no thread has to copy, and nobody blocks on a full one.
             source, out, err = (stack.enter_context(_memory()) for _ in range(3))
             source.write(stdin)
             source.seek(0)
-            client = self._client(command.decode("latin-1"), _in=source, _out=out, _err=err)
+            client = subprocess.Popen(
+                [*self._client, command],
+                stdin=source,
+                stdout=out,
+                stderr=err,
+                env=ssh_command.environment(),
+                start_new_session=True,
+            )
             try:
                 ended = _await(client.pid, deadline.remaining)
             except BaseException:
@@ -141,14 +133,13 @@ class Connection:
             if not ended:
                 self._abandon(client, self._read(out, err).leader if ends else None)
                 return Said(None, self._read(out, err), "")
-            client.wait()
             result = self._read(out, err)
-            return Said(client.exit_code, result, result.stderr.decode("utf-8", "replace"))
+            return Said(client.wait(), result, result.stderr.decode("utf-8", "replace"))
 
     def _read(self, out: BinaryIO, err: BinaryIO) -> Heard:
         return ssh_remote.heard(_content(out), _content(err), self._mark)
 
-    def _abandon(self, client: sh.RunningCommand, leader: Leader | None) -> None:
+    def _abandon(self, client: subprocess.Popen[bytes], leader: Leader | None) -> None:
         if leader is not None:
             self.end_leftover(leader)
         with suppress(ProcessLookupError):
@@ -175,8 +166,6 @@ def connect(profile: Profile) -> Connection:
         finally:
             os.close(stdin)
             os.close(stdout)
-        import sh  # noqa: F401 - takes 70 ms, which pass while ssh connects
-
         with os.fdopen(answer, "rb", buffering=0) as lines:
             deadline = Deadline(profile.target.connect_timeout)
             said = _read_until(lines, mark.encode(), deadline)
@@ -207,10 +196,7 @@ def _content(file: BinaryIO) -> bytes:
 
 
 def _await(pid: int, seconds: float) -> bool:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:  # it has ended, and `sh` has seen it
-        return True
+    handle = os.pidfd_open(pid)  # it is our child, and stays until we have waited for it
     try:
         return bool(select.select([handle], [], [], seconds)[0])
     finally:

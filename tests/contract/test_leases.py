@@ -108,7 +108,9 @@ def ssh(*hosts: str, name: str = "jetson", **extra: object) -> Profile:
 
 def console(port: str, *, kind: str = "serial", name: str = "probe", **extra: object) -> Profile:
     board = {"id": "board", "console": {"port": port}, **extra}
-    return msgspec.convert({"name": name, "target": {"kind": kind}, "boards": [board]}, Profile)
+    root = {"root": "/dev/null/nowhere"}  # of a local target it would be a lock too, where it can be made
+    document = {"name": name, "target": {"kind": kind}, "device_manager": root, "boards": [board]}
+    return msgspec.convert(document, Profile)
 
 
 @pytest.fixture(autouse=True)

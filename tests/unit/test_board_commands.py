@@ -258,6 +258,8 @@ def test_a_board_that_says_nothing_of_itself_is_enrolled_all_the_same(
 # --- power ------------------------------------------------------------------------------------------------------------
 
 SWITCH = """
+[device_manager]
+root = "root"
 [[boards]]
 id = "a"
 [boards.power]
@@ -266,7 +268,7 @@ off = ["sh", "-c", "echo off >a.state"]
 state = ["cat", "a.state"]
 off_time = 0
 """
-BLIND = '[[boards]]\nid = "a"\n[boards.power]\non = ["true"]\noff = ["true"]\noff_time = 0\n'
+BLIND = '[device_manager]\nroot = "root"\n[[boards]]\nid = "a"\n[boards.power]\non = ["true"]\noff = ["true"]\noff_time = 0\n'
 
 
 def run_power(action: str, text: str = SWITCH, board: str | None = None) -> int:
@@ -303,7 +305,7 @@ def test_a_board_without_power_commands_is_named() -> None:
 
 def test_of_several_boards_none_is_switched_unless_it_is_named() -> None:
     second = SWITCH.replace('"a"', '"b"').replace("a.state", "b.state")
-    both = f'device_manager.root = "{{board}}"\n{SWITCH}{second}'
+    both = SWITCH.replace('"root"', '"{board}"') + second
     with pytest.raises(ConfigError, match=r"names 2 boards \(a, b\); choose one with --board"):
         run_power("off", both)
     assert run_power("off", both, board="b") == 0
