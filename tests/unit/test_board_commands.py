@@ -268,7 +268,9 @@ off = ["sh", "-c", "echo off >a.state"]
 state = ["cat", "a.state"]
 off_time = 0
 """
-BLIND = '[device_manager]\nroot = "root"\n[[boards]]\nid = "a"\n[boards.power]\non = ["true"]\noff = ["true"]\noff_time = 0\n'
+BLIND = (
+    'device_manager.root = "root"\n[[boards]]\nid = "a"\n[boards.power]\non = ["true"]\noff = ["true"]\noff_time = 0\n'
+)
 
 
 def run_power(action: str, text: str = SWITCH, board: str | None = None) -> int:
@@ -304,8 +306,8 @@ def test_a_board_without_power_commands_is_named() -> None:
 
 
 def test_of_several_boards_none_is_switched_unless_it_is_named() -> None:
-    second = SWITCH.replace('"a"', '"b"').replace("a.state", "b.state")
-    both = SWITCH.replace('"root"', '"{board}"') + second
+    second = SWITCH.partition("[[boards]]")[2].replace('"a"', '"b"').replace("a.state", "b.state")
+    both = SWITCH.replace('"root"', '"{board}"') + f"[[boards]]{second}"
     with pytest.raises(ConfigError, match=r"names 2 boards \(a, b\); choose one with --board"):
         run_power("off", both)
     assert run_power("off", both, board="b") == 0
