@@ -114,6 +114,12 @@ class BoardError(RoboticksError):
     exit_code = 22
 
 
+class AccessError(BoardError):
+    """Board and user do not trust each other: a key is refused, or the board's own is not pinned, or another one."""
+
+    exit_code = 23
+
+
 class UnreachableError(BoardError):
     """The board does not answer; it may be booting, or without power."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from roboticks_tasks import processes
 from roboticks_tasks.errors import BoardError, TargetError
 from roboticks_tasks.models import Link
-from roboticks_tasks.targets.links import close_link, open_link, reach_device, reach_from_device
+from roboticks_tasks.targets.ssh.links import check_link, close_link, open_link, reach_device, reach_from_device
 from tests.conditions import until
 from tests.contract.sshd import Sshd, free_port, running_sshd
 from tests.contract.test_ssh import command_lines
@@ -95,7 +96,7 @@ def test_the_link_outlives_the_process_that_opened_it(sshd: Sshd) -> None:
 
     program = (
         "import sys, msgspec; from roboticks_tasks.profiles.values import Profile; "
-        "from roboticks_tasks.targets.links import open_link; "
+        "from roboticks_tasks.targets.ssh.links import open_link; "
         "link = open_link(msgspec.json.decode(sys.argv[1], type=Profile)); "
         "print(msgspec.json.encode(link).decode())"
     )
@@ -126,6 +127,50 @@ def test_a_link_that_is_closed_before_it_is_up_is_ended(sshd: Sshd) -> None:
     link = open_link(sshd.profile())
     assert close_link(link) == "stopped"
     assert not processes.is_alive(link.process.pid, link.process.start_time)
+
+
+def test_a_link_that_died_says_so_in_one_sentence(sshd: Sshd) -> None:
+    link = open_link(sshd.profile())
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            reach_from_device(link, server.getsockname()[1])
+        check_link(link)
+        os.kill(link.process.pid, signal.SIGKILL)
+        until(lambda: not processes.is_alive(link.process.pid, link.process.start_time), "it is dead")
+        with pytest.raises(TargetError, match="that carried the run's tunnels has ended: its ssh was closed or killed"):
+            check_link(link)
+        with pytest.raises(TargetError, match="that carried the run's tunnels has ended: its ssh was closed or killed"):
+            reach_device(link, "tcp://127.0.0.1:1")
+    finally:
+        assert close_link(link) == "gone"
+
+
+def test_a_link_that_the_board_ended_says_so_in_sshs_words(tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "sshd") as sshd:
+        link = open_link(sshd.profile())
+        try:
+            reach_device(link, "tcp://127.0.0.1:1")
+            sshd.kill_sessions()
+            until(lambda: not processes.is_alive(link.process.pid, link.process.start_time), "it has noticed")
+            with pytest.raises(TargetError, match=r"has ended: Connection to 127\.0\.0\.1 closed by remote host"):
+                check_link(link)
+        finally:
+            close_link(link)
+
+
+def test_the_link_of_a_killed_run_is_closed_by_the_next_one_on_that_board_alone(tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "one") as one, running_sshd(tmp_path / "other") as other:
+        left, foreign = open_link(one.profile()), open_link(other.profile())
+        one.known_hosts.write_text(f"{one.known_hosts.read_text()}same-by-another-name {one.host_key}\n")
+        next_one = open_link(one.profile(board={"id": "same-by-another-name"}))
+        try:
+            assert not processes.is_alive(left.process.pid, left.process.start_time)
+            assert not Path(left.control).parent.exists()
+            reach_device(next_one, "tcp://127.0.0.1:1")
+            reach_device(foreign, "tcp://127.0.0.1:1")
+        finally:
+            outcomes = [close_link(each) for each in (left, foreign, next_one)]
+    assert outcomes == ["gone", "stopped", "stopped"]
 
 
 def test_a_link_to_nobody_says_so_when_it_is_used(sshd: Sshd) -> None:

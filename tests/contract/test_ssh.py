@@ -19,19 +19,16 @@ from typing import Any
 import pytest
 
 from roboticks_tasks import bench
-from roboticks_tasks.errors import BoardError, Cancelled, ConfigError, TargetError
+from roboticks_tasks.errors import BoardError, Cancelled, ConfigError, TargetError, UnreachableError
 from roboticks_tasks.profiles.values import Profile
 from roboticks_tasks.targets.detached import is_alive, spawn_detached, stop
-from roboticks_tasks.targets.known_hosts import pinned
 from roboticks_tasks.targets.local import LocalTarget
-from roboticks_tasks.targets.ssh import open_ssh
-from roboticks_tasks.targets.ssh_remote import END_ONE
+from roboticks_tasks.targets.ssh import SshTarget, open_ssh
+from roboticks_tasks.targets.ssh.host_keys import offered, pinned
+from roboticks_tasks.targets.ssh.remote import END_ONE
 from tests.conditions import until
 from tests.contract.sshd import ALIAS, Sshd, free_port, make_key, running_sshd
 from tests.contract.tcp_proxy import TcpProxy, running_proxy
-
-# The proxy and the saboteurs are threads of the tests; the library itself has none when it forks.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +199,22 @@ def test_a_user_whose_shell_runs_nothing_is_told_in_its_words(sshd: Sshd) -> Non
     assert "its shell does not run commands: This account is not available." in message
 
 
+def test_a_menu_instead_of_a_shell_is_told_in_its_words(sshd: Sshd) -> None:
+    keys = sshd.folder / "authorized_keys"
+    keys.write_text(f'command="echo choose 1 or 2; read choice" {keys.read_text()}')
+    with pytest.raises(BoardError, match="its shell does not run commands: choose 1 or 2") as caught:
+        SshTarget(sshd.profile(connect_timeout=1))
+    assert not isinstance(caught.value, UnreachableError)  # waiting does not help
+    assert "ForceCommand" in caught.value.remedy
+
+
+def test_a_shell_that_never_answers_is_told_apart_from_a_board_that_does_not_let_us_in(sshd: Sshd) -> None:
+    keys = sshd.folder / "authorized_keys"
+    keys.write_text(f'command="read nothing" {keys.read_text()}')
+    with pytest.raises(UnreachableError, match="lets us in, but its shell does not answer within 1 s"):
+        SshTarget(sshd.profile(connect_timeout=1))
+
+
 def test_nothing_is_left_of_a_connection_that_could_not_be_made(shared: Sshd) -> None:
     refused(shared.profile(port=free_port()))
     assert mine() == []
@@ -303,6 +316,31 @@ def test_a_cancelled_command_is_ended_on_the_board(shared: Sshd, tmp_path: Path)
             assert target.run(["echo", "here"]).text == "here"
     finally:
         signal.signal(signal.SIGUSR1, previous)
+
+
+def test_a_signal_that_comes_while_a_command_is_being_started_leaves_none_behind(
+    shared: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def start(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*words, **options))
+        signal.raise_signal(signal.SIGTERM)
+        return started[-1]
+
+    def cancel(number: int, _frame: object) -> None:
+        raise Cancelled(number)
+
+    previous = signal.signal(signal.SIGTERM, cancel)
+    try:
+        with open_ssh(shared.profile()) as target, monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", start)
+            with pytest.raises(Cancelled):
+                target.run(["sleep", "60"])
+            assert started[0].returncode is not None  # it was ended, and waited for
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def test_a_command_is_ended_too_where_the_board_gives_it_no_session_of_its_own() -> None:
@@ -510,6 +548,24 @@ Host *
     UserKnownHostsFile {folder}/weak_known_hosts
     LocalForward 127.0.0.1:{port} 127.0.0.1:1
     ExitOnForwardFailure yes
+    StdinNull yes
+    ForkAfterAuthentication yes
+    SessionType none
+    FingerprintHash md5
+"""
+
+UNTRUSTING = """
+Match all
+    StrictHostKeyChecking no
+    UserKnownHostsFile {weak}
+    GlobalKnownHostsFile {weak}
+    KnownHostsCommand /bin/cat {weak}
+    NoHostAuthenticationForLocalhost yes
+    HostKeyAlias another-name
+    VerifyHostKeyDNS yes
+    UpdateHostKeys yes
+    CheckHostIP yes
+    HashKnownHosts yes
 """
 
 
@@ -517,12 +573,53 @@ def test_a_config_with_other_habits_changes_nothing(shared: Sshd, ssh_config: Pa
     ssh_config.write_text(HOSTILE.format(folder=tmp_path, port=shared.port))
     with open_ssh(shared.profile()) as target:
         assert target.run(["tty"]).text == "not a tty"
+        (folder,) = mine()
         assert target.run(["cat"], stdin=b"~.\r\n").stdout == b"~.\r\n"
+        assert target.run(["sleep", "0.2"]).ok
+        assert mine() == [folder]  # it is still the first connection
+    assert not command_lines(str(folder))
     make_key(tmp_path / "other")
     (tmp_path / "known_hosts").write_text(f"{ALIAS} {(tmp_path / 'other.pub').read_text()}")
-    assert "HAS CHANGED" in refused(shared.profile(known_hosts=str(tmp_path / "known_hosts")))
+    message = refused(shared.profile(known_hosts=str(tmp_path / "known_hosts")))
+    assert "HAS CHANGED" in message
+    assert pinned(shared.profile())[0].fingerprint in message
     left = {path.name for path in tmp_path.iterdir()}
     assert not left & {"control", "local-command", "weak_known_hosts"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_config_makes_us_trust_a_key_that_is_not_pinned(
+    shared: Sshd, ssh_config: Path, tmp_path: Path, host: str
+) -> None:
+    (tmp_path / "weak").write_text(f"*,{ALIAS},another-name {shared.host_key}\n")
+    (tmp_path / "weak").chmod(0o600)
+    ssh_config.write_text(UNTRUSTING.format(weak=tmp_path / "weak"))
+    profile = shared.profile(board={"host": host})
+    with open_ssh(profile) as target:
+        assert target.run(["true"]).ok
+    assert [key.line for key in offered(profile)] == [f"{ALIAS} {shared.host_key}"]
+    make_key(tmp_path / "other")
+    pins, profile = tmp_path / "pins", shared.profile(board={"host": host}, known_hosts=str(tmp_path / "pins"))
+    pins.write_text(f"another-board {shared.host_key}\n")
+    assert f"no host key is pinned for {ALIAS}" in refused(profile)
+    pins.write_text(f"{ALIAS} {(tmp_path / 'other.pub').read_text()}")
+    assert "HAS CHANGED" in refused(profile)
+
+
+def test_an_option_that_this_ssh_does_not_know_is_no_hindrance(shared: Sshd, ssh_config: Path) -> None:
+    ssh_config.write_text("UseKeychain yes\n")
+    with open_ssh(shared.profile()) as target:
+        assert target.run(["true"]).ok
+
+
+def test_the_users_language_does_not_reach_the_board(
+    tmp_path: Path, ssh_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh_config.write_text("SendEnv LANG LC_*\n")
+    for name in ("LANG", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.setenv(name, "de_DE.UTF-8")
+    with running_sshd(tmp_path / "sshd", more="AcceptEnv LANG LC_*\n") as sshd, open_ssh(sshd.profile()) as target:
+        assert "de_DE" not in target.run(["env"]).text
 
 
 def test_a_host_of_the_config_is_reached_by_its_name_there(shared: Sshd, ssh_config: Path) -> None:
@@ -550,6 +647,19 @@ def test_a_board_is_reached_through_a_jump_host(shared: Sshd, sshd: Sshd, ssh_co
     with open_ssh(shared.profile(jump="gateway")) as target:
         assert target.run(["printenv", "HOME"]).text == str(shared.home)
     assert "Accepted publickey" in sshd.log  # it went through
+
+
+def test_the_profiles_jump_host_beats_the_configs_own_way(shared: Sshd, sshd: Sshd, ssh_config: Path) -> None:
+    board = "Host board\n  HostName 127.0.0.1\n  ProxyCommand false\n  ProxyUseFdpass yes\n"
+    ssh_config.write_text(f"{jump_config(sshd)}\n{board}")
+    with open_ssh(shared.profile(jump="gateway", board={"host": "board"})) as target:
+        assert target.run(["true"]).ok
+
+
+def test_the_key_of_a_board_behind_a_jump_host_is_that_of_the_board(shared: Sshd, sshd: Sshd, ssh_config: Path) -> None:
+    ssh_config.write_text(jump_config(sshd))
+    (key,) = offered(shared.profile(jump="gateway"))
+    assert key.line == f"{ALIAS} {shared.host_key}"
 
 
 def test_a_jump_host_that_fails_is_named_with_the_reason(shared: Sshd, sshd: Sshd, ssh_config: Path) -> None:

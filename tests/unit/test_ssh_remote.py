@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from roboticks_tasks.targets.ssh_remote import Leader, by_stdin, framed, heard
+from roboticks_tasks.targets.ssh.remote import Leader, by_stdin, framed, heard
 
 BEGIN = b"mark 12 (a (shell) here) S 1 12 12 0 -1 4 5 6 7 8 9 10 11 12 13 14 15 0 4711 17 18\n"
 

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from roboticks_tasks.profiles.values import Profile
-from roboticks_tasks.targets import known_hosts, ssh_command, ssh_errors
-from roboticks_tasks.targets.known_hosts import HostKey, pin, pinned
+from roboticks_tasks.targets.ssh import invocation, known_hosts, reasons
+from roboticks_tasks.targets.ssh.known_hosts import HostKey, pin, pinned
 
 __all__ = ["HostKey", "offered", "pin", "pinned"]
 
@@ -19,16 +19,16 @@ def offered(profile: Profile) -> list[HostKey]:
 
     ssh itself asks, so that jump hosts and the user's config count; nobody logs in.
     """
-    folder = ssh_command.make_folder("ssh-keys")
+    folder = invocation.make_folder("ssh-keys")
     try:
         file, log = folder / "known_hosts", folder / "log"
-        argv = [ssh_command.program(), "-S", "none", "-o", "PreferredAuthentications=none"]
-        argv += ssh_command.options(profile, known_hosts=file, checking="accept-new")
-        late = not _run([*argv, "--", ssh_command.host_of(profile), "exit"], log, profile.target.connect_timeout)
+        argv = [invocation.program(), "-S", "none", "-o", "PreferredAuthentications=none"]
+        argv += invocation.options(profile, known_hosts=file, checking="accept-new")
+        late = not _run([*argv, "--", invocation.host_of(profile), "exit"], log, profile.target.connect_timeout)
         text = file.read_text(encoding="utf-8") if file.exists() else ""
-        keys = known_hosts.keys_in(text, ssh_command.alias_of(profile))
+        keys = known_hosts.keys_in(text, invocation.alias_of(profile))
         if not keys:
-            raise ssh_errors.explain(profile, log.read_text(encoding="utf-8", errors="replace"), late=late)
+            raise reasons.explain(profile, log.read_text(encoding="utf-8", errors="replace"), late=late)
         return keys
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -36,10 +36,10 @@ def offered(profile: Profile) -> list[HostKey]:
 
 def _run(argv: list[str], log: Path, seconds: float) -> bool:
     """Run a program to its end; tell whether it came in time."""
-    process = ssh_command.spawn(argv, log=log)
+    process = invocation.spawn(argv, log=log)
     handle = os.pidfd_open(process.pid)  # a child that nobody has waited for is there
     try:
         return bool(select.select([handle], [], [], seconds)[0])
     finally:
         os.close(handle)
-        ssh_command.end(process, grace=0.2)
+        invocation.end(process, grace=0.2)

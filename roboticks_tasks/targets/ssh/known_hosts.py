@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hmac
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from roboticks_tasks.errors import BoardError, ConfigError
 from roboticks_tasks.profiles.values import Profile
-from roboticks_tasks.targets.ssh_command import alias_of
+from roboticks_tasks.targets.ssh.invocation import alias_of
 
 
 class HostKey(NamedTuple):
@@ -50,9 +52,10 @@ def pin(profile: Profile, keys: Sequence[HostKey], *, replace: bool = False) -> 
     path, alias = Path(profile.target.known_hosts), alias_of(profile)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(path.parent):
+        with _exclusive(path.resolve().parent):
             text = read(profile)
             before = keys_in(text, alias)
+            _refuse_revoked(text, keys, path)
             if {key.fingerprint for key in before} == {key.fingerprint for key in keys}:
                 return
             if before and not replace:
@@ -60,8 +63,8 @@ def pin(profile: Profile, keys: Sequence[HostKey], *, replace: bool = False) -> 
                     f"board {alias} has another host key in {path}: {_listed(before)}, and now offers {_listed(keys)}",
                     remedy="find out why it has changed; replace it only when the board was installed anew",
                 )
-            kept = [line for line in text.splitlines() if not _is_of(line, alias)]
-            new = [f"{alias} {key.line.partition(' ')[2]}" for key in keys]
+            kept = [rest for line in _lines(text) if (rest := _without(line, alias)) is not None]
+            new = [f"{alias} {key.line.split(None, 1)[1]}" for key in keys]
             _write(path, "".join(f"{line}\n" for line in [*kept, *new]))
     except OSError as error:
         raise ConfigError(
@@ -71,13 +74,48 @@ def pin(profile: Profile, keys: Sequence[HostKey], *, replace: bool = False) -> 
 
 def keys_in(text: str, alias: str) -> list[HostKey]:
     """Return the keys that known_hosts lines give `alias`; without fingerprints where ssh-keygen fails."""
-    lines = [line for line in text.splitlines() if _is_of(line, alias)]
+    lines = [line for line in _lines(text) if _is_of(line, alias)]
     return [HostKey(line.split()[1], mark, line) for line, mark in zip(lines, _fingerprints(lines), strict=True)]
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []  # as ssh does: what else looks like an end is none
 
 
 def _is_of(line: str, alias: str) -> bool:
     words = line.split()
-    return len(words) > 2 and not line.startswith(("#", "@")) and alias in words[0].lower().split(",")
+    if len(words) < 3 or words[0].startswith(("#", "@")):
+        return False
+    return any(_is_name(name, alias) for name in words[0].split(","))
+
+
+def _is_name(name: str, alias: str) -> bool:
+    """Tell whether a name of a line means `alias`; a hashed one is |1|salt|HMAC-SHA1 of the name."""
+    if not name.startswith("|1|"):
+        return name.lower() == alias
+    try:
+        salt, digest = (base64.b64decode(part) for part in name.split("|")[2:])
+    except ValueError:
+        return False
+    return hmac.compare_digest(hmac.digest(salt, alias.encode(), "sha1"), digest)
+
+
+def _without(line: str, alias: str) -> str | None:
+    """Return a line as it is for the other boards that it names, None when there are none."""
+    if not _is_of(line, alias):
+        return line
+    names, rest = line.split(None, 1)
+    others = [name for name in names.split(",") if not _is_name(name, alias)]
+    return f"{','.join(others)} {rest}" if others else None
+
+
+def _refuse_revoked(text: str, keys: Sequence[HostKey], path: Path) -> None:
+    revoked = {line.split()[3] for line in _lines(text) if line.startswith("@revoked ") and len(line.split()) > 3}
+    for key in keys:
+        if key.line.split()[2] in revoked:
+            raise ConfigError(
+                f"{key.kind} {key.fingerprint} is marked as @revoked in {path}", remedy="give the board another key"
+            )
 
 
 def _fingerprints(lines: Sequence[str]) -> list[str]:
@@ -91,7 +129,7 @@ def _fingerprints(lines: Sequence[str]) -> list[str]:
         raise ConfigError("ssh-keygen is not installed on this machine", remedy="install the ssh client") from error
     found = []
     for line in lines:
-        key = f"{line.partition(' ')[2]}\n".encode("utf-8", "surrogateescape")
+        key = f"{line.split(None, 1)[1]}\n".encode("utf-8", "surrogateescape")
         said = keygen("-l", "-f", "-", _in=key, _ok_code=list(range(256)), _tty_out=False, _encoding="latin-1")
         words = str(said).split()
         found.append(words[1] if len(words) > 1 else "no fingerprint")
@@ -107,7 +145,8 @@ def _exclusive(folder: Path) -> Iterator[None]:
     """Let two that enrol at the same time wait for each other; the lock is on the folder, so nothing is left."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):  # NFS locks no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
