@@ -22,10 +22,10 @@ from roboticks_tasks.errors import EXIT_BUG, ConfigError, RoboticksError
 from roboticks_tasks.serial_console import registration
 from roboticks_tasks.serial_console.channel import Port
 from roboticks_tasks.serial_console.clients import Client, Clients
-from roboticks_tasks.serial_console.port import open_port
+from roboticks_tasks.serial_console.port import PASSING, link_of, may_come_back, open_port
 from roboticks_tasks.serial_console.records import Records
-from roboticks_tasks.serial_console.replug import PASSING, link_of, may_come_back
 from roboticks_tasks.serial_console.rotation import RotatingLog
+from roboticks_tasks.serial_console.traffic import Traffic
 
 SENDING_LIMIT = 65536
 """Bytes that wait for a full port; the clients are not read while there are more."""
@@ -56,6 +56,7 @@ class Capturing:
         self._link = link_of(settings.port)
         self._log = RotatingLog(Path(settings.log), size=settings.size, keep=settings.keep)
         self._records = Records()
+        self._traffic = Traffic()
         self._selector = DefaultSelector()
         self._sending = bytearray()
         self._ended = self._is_blocked = False
@@ -94,13 +95,13 @@ class Capturing:
 
     def note(self, text: str) -> None:
         """Write a record of our own."""
-        self._write(self._records.note(text))
+        self._write(self._records.take(self._traffic.end()) + self._records.note(text))
 
     def close(self) -> None:
         """Complete the log, and let go of everything; the names first, for a successor may wait for the port."""
         self._registration.unlink(missing_ok=True)
         self._clients.close()
-        self._log.write(self._records.end())
+        self._log.write(self._records.take(self._traffic.end()) + self._records.end())
         self._log.close()
         if self._port is not None:
             self._port.close()
@@ -114,7 +115,7 @@ class Capturing:
             self._lose(error)
             return
         if data:
-            self._write(self._records.take(data))
+            self._write(self._records.take(self._traffic.take(data)))
             self._clients.send(data)
 
     def _send(self) -> None:

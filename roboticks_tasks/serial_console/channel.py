@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 
 CHUNK = 65536
@@ -64,6 +65,15 @@ class Port:
         """Close the port; a second time does nothing."""
         close, self._close = self._close, _nothing
         close()
+
+
+def watch(connection: socket.socket) -> None:
+    """Have the kernel notice within half a minute that a console server has lost its power or its network."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _nothing() -> None:

@@ -89,13 +89,19 @@ class _PortLine:
         try:
             while rest:
                 if not poller.poll(WRITE_TIMEOUT * 1000):
-                    raise TargetError(f"the console {self._name} takes no bytes: {len(rest)} of {len(data)} are left")
+                    raise TargetError(
+                        f"the console {self._name} takes no bytes: {len(rest)} of {len(data)} are left",
+                        remedy="turn its flow control off, or connect RTS and CTS",
+                    )
                 rest = rest[self._port.write(rest) :]
         except OSError as error:
             raise self._lost(error) from error
 
     def _lost(self, error: OSError) -> TargetError:
-        return TargetError(f"the console {self._name} is lost: {error.strerror or error}")
+        return TargetError(
+            f"the console {self._name} is lost: {error.strerror or error}",
+            remedy="see the end of console.log, check the adapter and its cable, and run again",
+        )
 
 
 def _connect(capture: Capture) -> Port:
@@ -105,7 +111,8 @@ def _connect(capture: Capture) -> Port:
     except OSError as error:
         connection.close()
         raise TargetError(
-            f"the capture of the console {capture.port} (pid {capture.process.pid}) does not answer: {error.strerror}"
+            f"the capture of the console {capture.port} (pid {capture.process.pid}) does not answer: {error.strerror}",
+            remedy=f"`kill {capture.process.pid}`, and run again",
         ) from error
     connection.setblocking(False)
     return Port(connection.fileno(), connection.close, reason=lambda: _what_happened(capture))

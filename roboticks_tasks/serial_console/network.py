@@ -6,8 +6,8 @@ import select
 import socket
 from contextlib import suppress
 
-from roboticks_tasks.serial_console import library, pump, reasons, registration
-from roboticks_tasks.serial_console.channel import Port
+from roboticks_tasks.serial_console import library, reasons, registration
+from roboticks_tasks.serial_console.channel import Port, watch
 from roboticks_tasks.serial_console.reasons import Console
 
 CONNECT_TIMEOUT = 5.0
@@ -53,7 +53,7 @@ def _open_socket(console: Console, address: tuple[str, int]) -> Port:
             said = connection.recv(4096)
         raise reasons.refused(console, said)
     connection.setblocking(False)
-    pump.watch(connection)
+    watch(connection)
     return Port(connection.fileno(), connection.close, reason=lambda: "the server closed the connection")
 
 
@@ -65,7 +65,7 @@ def _open_other(console: Console) -> Port:
         if said := handle.left() if hasattr(handle, "left") else b"":
             raise reasons.refused(console, said) from error
         raise reasons.explain(console, error) from error
-    running = pump.start(handle)
+    running = library.Pump(handle)
     return Port(running.ours.fileno(), running.close, reason=running.reason)
 
 

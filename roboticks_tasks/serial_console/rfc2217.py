@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from serial import rfc2217  # type: ignore[import-untyped]  # pyserial ships no types
 
-from roboticks_tasks.serial_console.pump import watch
+from roboticks_tasks.serial_console.channel import watch
 
 
 class Client(rfc2217.Serial):  # type: ignore[misc]  # as above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import heapq
 import itertools
 import os
@@ -11,7 +12,9 @@ import queue
 import select
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 import tty
@@ -48,6 +51,12 @@ esac
 
 DEADLINE = 10.0
 
+TERMINAL_BUFFER = 4095
+"""Bytes that a terminal holds which nobody has read; what comes then is lost."""
+
+GARBLED = bytes(b"\x00\x80\xe0\xf8\xfe\xff\x1c\x86\xf3\x03~x"[byte * 7 % 12] for byte in range(256))
+"""What a UART makes of each byte when the other end has another speed."""
+
 
 @dataclass
 class Options:
@@ -62,6 +71,8 @@ class Options:
     autologin: bool = False
     powered: bool = True
     baud_limit: int | None = None
+    overflows: bool = False
+    wrong_speed: bool = False
     echoes: bool = False
     without: Sequence[str] = ()
     stays_in_uboot: bool = False
@@ -135,6 +146,9 @@ class PtyBoard:
         self.port = str(folder / "console")
         self.power_command = str(folder / "power")
         self.input = bytearray()
+        self.output = bytearray()
+        self.lost = 0
+        self._given = b""
         self.boots = 0
         self.uboot_stops = 0
         self.terminal = ""
@@ -292,11 +306,22 @@ class PtyBoard:
         speed = self.options.baud_limit / 10 if self.options.baud_limit else None
         # At most what the line carries in 5 ms goes at once.
         part = bytes(buffer[: max(1, int(speed / 200))] if speed else buffer[:65536])
+        room = self._room() if way == "in" and self.options.overflows else len(part)
         with suppress(BlockingIOError, OSError):
-            sent = os.write(fd, part)
+            sent = os.write(fd, part[:room])
+            if way == "in":
+                self._given = (self._given + part[:sent])[-TERMINAL_BUFFER:]
+            if room < len(part):
+                self.lost += len(part) - sent
+                sent = len(part)
             del buffer[:sent]
             if speed:
                 self._allowed[way] = now + sent / speed
+
+    def _room(self) -> int:
+        """Return how many bytes the board's terminal takes until its buffer is full."""
+        lines: int = struct.unpack("i", fcntl.ioctl(self._inner_slave, termios.FIONREAD, b"0000"))[0]
+        return max(0, TERMINAL_BUFFER - lines - len(self._given.rpartition(b"\n")[2]))
 
     @staticmethod
     def _read(fd: int) -> bytes:
@@ -332,6 +357,9 @@ class PtyBoard:
         self._out.clear()
 
     def _emit(self, data: bytes) -> None:
+        if self.options.wrong_speed:
+            data = data.translate(GARBLED)
+        self.output += data[: max(0, 1_000_000 - len(self.output))]
         for damage in self._damage["from_board"]:
             data = damage.apply(data)
         if self._outer >= 0:
@@ -407,6 +435,8 @@ class PtyBoard:
     # --- what comes from the other end
 
     def _receive(self, data: bytes) -> None:
+        if self.options.wrong_speed:
+            data = data.translate(GARBLED)
         for damage in self._damage["to_board"]:
             data = damage.apply(data)
         self.input += data[: max(0, 1_000_000 - len(self.input))]

@@ -47,10 +47,24 @@ def serving(program: str, folder: Path, scheme: str) -> Iterator[Server]:
     """Run ser2net at `program` for the block, with its files in `folder`; `scheme` is socket or rfc2217."""
     board, terminal = pty.openpty()
     tty.setraw(terminal)
+    try:
+        with serving_device(program, folder, scheme, device=os.ttyname(terminal)) as (url, process):
+            yield Server(url, board, process)
+    finally:
+        for descriptor in (board, terminal):
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+@contextmanager
+def serving_device(
+    program: str, folder: Path, scheme: str, *, device: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run ser2net for the port `device`; yield the address by which it is reached, and the process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = folder / "ser2net.yaml"
-    accepter, device = ACCEPTERS[scheme], os.ttyname(terminal)
+    accepter = ACCEPTERS[scheme]
     config.write_text(
         f"connection: &con1\n  accepter: {accepter},127.0.0.1,{port}\n  connector: serialdev,{device},115200n81,local\n"
     )
@@ -60,13 +74,10 @@ def serving(program: str, folder: Path, scheme: str) -> Iterator[Server]:
         )
     try:
         until(lambda: _listens(process, port), f"ser2net on port {port}: {(folder / 'ser2net.log').read_text()}")
-        yield Server(f"{scheme}://127.0.0.1:{port}", board, process)
+        yield f"{scheme}://127.0.0.1:{port}", process
     finally:
         process.kill()
         process.wait()
-        for descriptor in (board, terminal):
-            with suppress(OSError):
-                os.close(descriptor)
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:

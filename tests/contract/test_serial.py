@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -19,13 +22,16 @@ from roboticks_tasks.errors import BoardError, ConfigError, TargetError
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.profiles.values import Console, Login, Power
 from roboticks_tasks.serial_console.captures import start_capture, stop_capture
+from roboticks_tasks.serial_console.line import open_line
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.serial import open_serial
+from roboticks_tasks.targets.serial.loop import start_line
 from tests.conditions import until
 from tests.contract.pty_board import PtyBoard, profile_of, running_board
 from tests.parts import require
 
 PASSWORD = "correct horse"
+SECRET = "rbtk_secret_0123456789"
 BYTES = bytes(range(256)) * 400
 
 
@@ -58,6 +64,15 @@ def target(board: PtyBoard) -> Iterator[Target]:
 
 def answers(target: Target) -> bool:
     return target.run(["echo", "here"]).text == "here"
+
+
+def slow(folder: Path, program: str, *, begin: float = 1, end: float = 1) -> dict[str, str]:
+    """Return an environment in which `program` takes some seconds to begin, and some to tell that it has ended."""
+    (folder / "bin").mkdir()
+    wrapper = folder / "bin" / program
+    wrapper.write_text(f'#!/bin/sh\nsleep {begin}\n{shutil.which(program)} "$@"\ncode=$?\nsleep {end}\nexit $code\n')
+    wrapper.chmod(0o755)
+    return {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
 
 
 def until_at_login(board: PtyBoard) -> None:
@@ -212,6 +227,18 @@ def test_a_silent_console_is_said_to_be_silent(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("begin", ["on", "off"])
+def test_a_wrong_baud_rate_is_said_to_be_one(tmp_path: Path, begin: str) -> None:
+    with running_board(tmp_path / "board", wrong_speed=True, boot_interval=0.1, powered=begin == "on") as board:
+        wanted = rf"{board.port} at 115200 baud is unreadable \(.*\); set `console.baudrate` to the board's"
+        if begin == "on":
+            until_at_login(board)
+        board.power("on")
+        with pytest.raises(BoardError, match=wanted) as caught, open_serial(profile_of(board, connect_timeout=3)):
+            pass
+    assert str(caught.value).isprintable()
+
+
 def test_a_board_without_a_console_is_an_error_of_the_profile(board: PtyBoard) -> None:
     profile = profile_of(board)
     bare = msgspec.structs.replace(profile, boards=(msgspec.structs.replace(profile.boards[0], console=None),))
@@ -234,6 +261,51 @@ def test_a_console_that_echoes_gets_no_password(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(BoardError, match="sends back what"), open_serial(with_password(board)):
             pass
         assert PASSWORD.encode() not in bytes(board.input)
+
+
+def spellings(secret: str) -> set[bytes]:
+    """Return how a secret may show: as it is, and in base64 wherever in a stream it begins."""
+    shifted = [base64.b64encode(b"x" * shift + secret.encode())[4:-4] for shift in range(3)]
+    return {secret.encode(), *shifted}
+
+
+def test_what_a_command_is_given_and_gives_shows_nowhere(
+    board: PtyBoard, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    log = tmp_path / "console.log"
+    capture = start_capture(Console(port=board.port), log=log)
+    try:
+        with open_serial(profile_of(board)) as target:
+            for length in (1, 1000):
+                given = (SECRET * length).encode()
+                assert target.run(["cat"], stdin=given).stdout == given
+                board.print_noise("\r\n[   12.3] usb 1-1: new device\r\n")
+                with pytest.raises(TargetError) as caught:
+                    target.run(["sleep", "60"], stdin=given, timeout=0.1)
+    finally:
+        stop_capture(capture)
+    shown = log.read_bytes()
+    for text in (shown, str(caught.value).encode(), caplog.text.encode()):
+        assert not [spelling for spelling in spellings(SECRET) if spelling in text]
+    assert shown.count(b"usb 1-1: new device\n") == 2
+
+
+@pytest.mark.parametrize("shell", ["bash -i", "dash -i"])
+def test_a_shell_that_has_taken_the_place_of_the_loop_echoes_no_secret(
+    tmp_path: Path, temporary: Path, shell: str
+) -> None:
+    require(shell.split(maxsplit=1)[0])
+    with (
+        running_board(tmp_path / "board", shell=shell.split()) as board,
+        open_serial(profile_of(board, connect_timeout=2)) as target,
+    ):
+        (pid,) = (path.read_text() for path in temporary.glob("roboticks-serial.*/pid"))
+        os.kill(int(pid), signal.SIGKILL)
+        with suppress(TargetError):
+            target.run(["true"], stdin=SECRET.encode())
+        assert not [spelling for spelling in spellings(SECRET) if spelling in board.output]
+        assert target.run(["cat"], stdin=SECRET.encode()).text == SECRET
 
 
 # --- the line ---------------------------------------------------------------------------------------------------------
@@ -284,6 +356,14 @@ def test_a_short_command_survives_a_lost_byte_wherever_it_was(
 def test_nothing_is_lost_at_the_speed_of_a_real_line(tmp_path: Path) -> None:
     with running_board(tmp_path / "board", baud_limit=921_600) as board, open_serial(profile_of(board)) as target:
         assert target.run(["cat"], stdin=BYTES[:30_000], timeout=60).stdout == BYTES[:30_000]
+
+
+def test_a_board_that_loses_what_does_not_fit_in_its_terminal_gets_everything_all_the_same(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    options = {"baud_limit": 921_600, "overflows": True, "environment": slow(tmp_path, "head", begin=0.1, end=0)}
+    with running_board(tmp_path / "board", **options) as board, open_serial(profile_of(board)) as target:
+        assert target.run(["cat"], stdin=content, timeout=60).stdout == content
+        assert board.lost
 
 
 def test_what_a_human_types_between_commands_does_no_harm(board: PtyBoard, target: Target) -> None:
@@ -432,6 +512,27 @@ def test_nothing_is_left_on_the_board(board: PtyBoard, temporary: Path) -> None:
     until(lambda: not board.processes, "no process is left")
 
 
+def test_a_command_that_was_stopped_before_it_began_never_begins(tmp_path: Path, temporary: Path) -> None:
+    with running_board(tmp_path / "board", environment=slow(tmp_path, "setsid")) as board:
+        with open_serial(profile_of(board)) as target:
+            with pytest.raises(TargetError, match="did not end"):
+                target.run(["sh", "-c", f"touch {temporary}/begun; sleep 60"], timeout=0.1)
+            assert answers(target)
+        until(lambda: not board.processes, "no process is left")
+    assert not list(temporary.iterdir())
+
+
+def test_a_command_that_is_ended_writes_nothing_into_a_folder_that_is_gone(tmp_path: Path, temporary: Path) -> None:
+    options = {"environment": slow(tmp_path, "setsid"), "autologin": True}
+    with running_board(tmp_path / "board", **options) as board:
+        until(lambda: board.phase == "shell", "the shell is there")
+        with open_serial(profile_of(board)) as target, pytest.raises(TargetError, match="did not end"):
+            target.run(twice(temporary), timeout=3)
+        until(lambda: len(board.processes) == 1, "only the login shell is left")
+        assert not list(temporary.glob("roboticks-serial.*"))
+        assert not re.search(rb"nonexistent|No such file", board.output)
+
+
 KILLED = """
 import msgspec, pathlib, sys
 from roboticks_tasks.profiles import Profile
@@ -461,6 +562,33 @@ def test_what_a_killed_run_left_is_swept_by_the_next_one(
             assert len(list(temporary.glob("roboticks-serial.*"))) == 1
         until(lambda: len(board.processes) == 1, "only the login shell is left")
         assert not list(temporary.glob("roboticks-serial.*"))
+
+
+@pytest.mark.parametrize("controlling", [True, False], ids=["terminal", "no controlling terminal"])
+def test_a_run_that_was_killed_while_it_typed_its_loop_is_swept(tmp_path: Path, controlling: bool) -> None:
+    with running_board(tmp_path / "board", autologin=True, controlling_terminal=controlling) as board:
+        until(lambda: board.phase == "shell", "the shell is there")
+        with open_line(Console(port=board.port)) as line:
+            line.write(start_line("0fa139c4").encode() + b"\r")
+            until(lambda: b"<0fa139c4 up" in line.read(0.1), "it reads the loop")
+            line.write(b"half of it")
+        with open_serial(profile_of(board, connect_timeout=30)) as target:
+            assert answers(target)
+
+
+@pytest.mark.parametrize("controlling", [True, False], ids=["terminal", "no controlling terminal"])
+def test_a_run_that_is_cancelled_while_it_types_its_loop_logs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controlling: bool
+) -> None:
+    def cancel(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roboticks_tasks.targets.serial.shell.loop_lines", cancel)
+    with running_board(tmp_path / "board", controlling_terminal=controlling) as board:
+        with pytest.raises(KeyboardInterrupt), open_serial(profile_of(board)):
+            pass
+        until_at_login(board)
+        until(lambda: not board.processes, "no process is left")
 
 
 def test_a_cancelled_run_leaves_no_command_behind(board: PtyBoard, temporary: Path) -> None:
