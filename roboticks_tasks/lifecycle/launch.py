@@ -15,8 +15,9 @@ from roboticks_tasks.models import BackendRef, Binary, Capture, DeviceManager
 from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.state import load
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.targets.detached import Detached, find_detached, spawn_detached, stop
+from roboticks_tasks.targets.detached import Detached, find_detached, identity_of, spawn_detached, stop
 from roboticks_tasks.targets.files import get
+from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.waiting import Deadline, first
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,9 @@ def _reset_firmware(profile: Profile, binary: Binary, backend: BackendRef, artif
 
 
 def _describe_firmware(capture: Capture, binary: str, backend: BackendRef, *, root: str) -> DeviceManager:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return DeviceManager(
         pid=capture.process.pid,
-        identity=f"{capture.process.start_time}-{boot}",
+        identity=identity_of(LocalTarget(), capture.process.pid) or f"{capture.process.start_time}-ended",
         binary=binary,
         root=root,
         log_path=capture.log,
@@ -116,7 +116,6 @@ def _stop_stale(where: Places, target: Target) -> None:
         log.warning("a device manager of an earlier run (pid %d) was still running: %s", process.pid, outcome)
         if outcome == "alive":
             raise LaunchError(f"a device manager of an earlier run (pid {process.pid}) cannot be stopped")
-    target.run(["rm", "-f", where.state, where.pid_file], repeatable=True)
 
 
 def _spawn(profile: Profile, binary: Binary, backend: BackendRef, *, where: Places, target: Target) -> Detached:
@@ -137,6 +136,7 @@ def _spawn(profile: Profile, binary: Binary, backend: BackendRef, *, where: Plac
         log=where.log,
         pid_file=where.pid_file,
         directory=where.root,
+        stale=where.state,
     )
 
 

@@ -110,18 +110,24 @@ class State:
             "compositions": [],
             "version": 1,
         }
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.update()
 
     def update(self, **changes: Any) -> None:
-        """Change keys of the document; once it is stopping, its phase goes only on to the end."""
+        """Change keys of the document; once it is stopping, its phase goes only on to the end.
+
+        A disk that is full ends no device manager: ctl still tells its state.
+        """
         with self._lock:
             if self.document["phase"] == "stopping" and changes.get("phase") != "stopped":
                 changes.pop("phase", None)
             self.document.update(changes)
             new = self._path.with_name(self._path.name + ".new")
-            new.write_text(json.dumps(self.document) + "\n", encoding="utf-8")
-            new.replace(self._path)
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                new.write_text(json.dumps(self.document) + "\n", encoding="utf-8")
+                new.replace(self._path)
+            except OSError as error:
+                log("ERROR", "device-manager", f"{self._path} cannot be written: {error.strerror}")
 
 
 class Job:
@@ -486,7 +492,8 @@ class Host:
         except RefusedError as error:
             return 1, str(error)
         except Exception as error:  # one request must not end the device manager
-            log("ERROR", "control", traceback.format_exc())
+            for line in traceback.format_exc().splitlines():
+                log("ERROR", "control", line)
             return 1, f"{arguments[0]}: internal error: {error!r} (the log says more)"
 
     def _finish(self, ending: Ending | None = None) -> NoReturn:

@@ -12,13 +12,16 @@ from roboticks_tasks.targets.protocol import Target
 NO_SETSID = 69
 """Exit code of the start script when the target has no `setsid` (EX_UNAVAILABLE)."""
 
-# `identity PID` prints start time and boot of a process that runs, and fails for a dead one or a zombie. The name of
-# a process may hold spaces and parentheses, so everything up to the last ") " goes; the start time is then field 20.
+# `identity PID` prints start time and boot of a process that runs, and keeps it in $identity; it fails for a dead one
+# or a zombie. The name of a process may hold spaces and parentheses, so everything up to the last ") " goes; the start
+# time is then field 20. In some containers a boot has no name.
 IDENTITY = r"""
 identity() {
-    read -r boot </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$1/stat" || return 1
-    set -- "$boot" ${stat##*) }
-    [ "$2" != Z ] && [ "$2" != X ] && printf '%s-%s' "${21}" "$boot"
+    identity='' boot=none
+    read -r boot </proc/sys/kernel/random/boot_id
+    read -r stat <"/proc/$1/stat" || return 1
+    set -- ${stat##*) }
+    [ "$1" != Z ] && [ "$1" != X ] && identity=${20}-$boot && printf '%s' "$identity"
 } 2>/dev/null
 """
 
@@ -28,6 +31,7 @@ START = (
     IDENTITY
     + r"""
 command -v setsid >/dev/null || exit 69
+rm -f "$pid_file" "$stale"
 mkdir -p "$(dirname "$pid_file")" "$(dirname "$log")" "$directory" && cd "$directory" || exit 73
 words=$( { true >"$log"; } 2>&1 ) || { echo "$log cannot be written: ${words##*: }" >&2; exit 73; }
 export IDENTITY_FUNCTION="$function" PID_FILE="$pid_file"
@@ -48,10 +52,11 @@ esac
 STOP = (
     IDENTITY
     + r"""
-same() { [ "$(identity "$pid")" = "$expected" ]; }
+same() { identity "$pid" >/dev/null && [ "$identity" = "$expected" ]; }
 kill_group() {
     # As long as a member of the group lives, or nobody has reaped its dead leader, no new process gets its number: a
     # process that has it and started at another time is a stranger.
+    boot=none
     read -r boot </proc/sys/kernel/random/boot_id
     case "$expected" in *-"$boot") ;; *) return ;; esac
     if read -r stat <"/proc/$pid/stat"; then
@@ -89,13 +94,15 @@ def spawn_detached(
     log: str,
     pid_file: str,
     directory: str = ".",
+    stale: str = "",
 ) -> Detached:
     """Start `argv` in a session of its own, output to `log` (emptied first), and return its pid and identity.
 
-    The environment travels on standard input, never in an argument list, because it holds secrets. TargetError with
-    the target's own words when it cannot be started.
+    What an earlier one has left is removed before: `pid_file` and the file `stale`. The environment travels on standard
+    input, never in an argument list, because it holds secrets. TargetError with the target's own words when it cannot
+    be started.
     """
-    script = _settings(log=log, pid_file=pid_file, directory=directory, function=IDENTITY)
+    script = _settings(log=log, pid_file=pid_file, directory=directory, stale=stale, function=IDENTITY)
     script += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     script += f"set -- {shlex.join(argv)}\n{START}"
     done = target.run(["sh", "-s"], stdin=script.encode())
@@ -125,6 +132,11 @@ def find_detached(target: Target, pid_file: str) -> Detached | None:
     )
     done = target.run(["sh", "-c", script, "sh", pid_file], repeatable=True)
     return parse_pid_file(done.text) if done.ok else None
+
+
+def identity_of(target: Target, pid: int) -> str:
+    """Return what tells the process that now has `pid` from a later one; empty when there is none."""
+    return target.run(["sh", "-c", IDENTITY + 'identity "$1"', "sh", str(pid)], repeatable=True).text
 
 
 def is_alive(target: Target, process: Detached) -> bool:

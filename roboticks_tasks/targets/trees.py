@@ -20,16 +20,19 @@ STAGING = ".incoming"
 """The folder in the destination where files wait, named by their checksums, until all have arrived."""
 
 # Programs, files that are none, and sizes of what has arrived; no path that find(1) prints holds two slashes in a row.
+# A link is a file of another content than any: what it leads to may lie outside.
 LISTING = (
     DIGEST
     + r"""
 cd "$1" 2>/dev/null || exit 0
 find . -path ./.incoming -prune -o -name __pycache__ -prune -o -type f -perm -100 -exec $sums {} + || exit 1
 echo //
-find . -path ./.incoming -prune -o -name __pycache__ -prune -o -type f ! -perm -100 -exec $sums {} + || exit 1
+find . -path ./.incoming -prune -o -name __pycache__ -prune -o -type f ! -perm -100 -exec $sums {} + \
+    -o -type l -exec printf '%064d  %s\n' 0 {} \; || exit 1
 [ -d .incoming ] || exit 0
 echo //
-find .incoming -type f -exec wc -c {} +
+find .incoming -type f -exec wc -c {} + 2>/dev/null
+exit 0
 """
 )
 
@@ -48,12 +51,17 @@ rmdir "$new"
 """
 
 # Whatever is missing or damaged is left for another look, before anything in the folder has been touched. Run a second
-# time after it has done its work, it finds nothing to put into place and asks for that look as well.
+# time after it has done its work, it finds nothing to put into place and asks for that look as well, and so it does
+# when somebody else, who is doing the same, has taken a file away.
 COMMIT = (
     DIGEST
     + r"""
 cd "$destination" || exit 73
-refuse() { rm -rf .incoming 2>/dev/null; exit 73; }
+refuse() {
+    for each; do [ -e ".incoming/$each" ] || exit 66; done
+    rm -rf .incoming 2>/dev/null
+    exit 73
+}
 whole() {
     cd .incoming && $sums "$@" | {
         missing=$#
@@ -65,8 +73,10 @@ whole() {
 } 2>/dev/null
 place() {
     [ ! -d "./$2" ] || rm -rf "./$2"
-    mv -f ".incoming/$1" "./$2" || refuse
+    mv -f ".incoming/$1" "./$2" || refuse "$1"
 }
+double() { cp ".incoming/$1" ".incoming/$2" || refuse "$1"; }
+allow() { (cd .incoming && chmod "$@") || { shift; refuse "$@"; }; }
 prune() { rmdir -p -- "$@" 2>/dev/null; }
 lacking=0
 """
@@ -194,9 +204,9 @@ def commit_script(destination: str, changed: Mapping[str, Entry], stale: Sequenc
     lines = [f"destination={shlex.quote(destination)}", COMMIT]
     lines += _calls("(whole %s) || lacking=1", sorted({entry.digest for entry in changed.values()}))
     lines += ["[ $lacking = 0 ] || exit 66"]
-    lines += [f"cp .incoming/{digest} .incoming/{twin} || refuse" for twin, digest in twins.items()]
+    lines += [f"double {digest} {twin}" for twin, digest in twins.items()]
     for mode, names in modes.items():
-        lines += _calls(f"(cd .incoming && chmod {mode:o} %s) || refuse", names)
+        lines += _calls(f"allow {mode:o} %s", names)
     lines += _calls("rm -f -- %s || refuse", blocking)
     lines += _calls("mkdir -p -- %s || refuse", sorted(folders))
     lines += [f"place {staged[name]} {shlex.quote(name)}" for name in changed]

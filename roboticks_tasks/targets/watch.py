@@ -17,15 +17,39 @@ TICK = 0.02
 REMEMBERED = 32
 """Bytes before a place in a log by which its file is recognised: a new file may have got the number of an old one."""
 
-# The waiting is done on the target, so that a change costs one round trip however slow the link is. A log that was
-# rotated is followed from the file that was read last, whatever it is called now ($log.1, $log.2 …), to the new one.
-# `survey` lists the files to read, oldest first, as inode:from:length:number, and sets `news` when they hold any.
+OFTEN = 10
+"""Looks of the target's own shell between two that ask whether the log is another file now."""
+
+# The waiting is done on the target, so that a change costs one round trip however slow the link is, and by the shell
+# itself: all that is usual, a log that grows, costs no program but `sleep`. It is open as descriptor 3, behind what
+# has been read of it, so that reading there tells whether it has grown.
+#
+# A log that is not the file that was read last (or no longer has the $lead bytes before the place, which the caller
+# compares: then it asks again, and is `thorough`) was rotated, emptied or replaced. It is followed from the file that
+# was read last, whatever it is called now ($log.1, $log.2 …), to the new one: `survey` lists the files to read, oldest
+# first, as inode:from:length:number, and sets `news` when they hold any.
 WATCH = (
     IDENTITY
     + r"""
 state=$1 log=$2 pid=$3 expected=$4 known=$5 inode=$6 offset=$7 before=$8 ticks=$9
 shift 9
-tick=$1 most=$2
+tick=$1 most=$2 often=$3 thorough=$4
+open_log() {
+    there='' size=0
+    [ -f "$log" ] && command exec 3<"$log" || return
+    set -- $(ls -dinlL /proc/self/fd/3) && there=$1 size=$6
+} 2>/dev/null
+go_to() { dd bs=1 count=0 skip="$1" <&3 2>/dev/null; }
+examine() {
+    parts='' news='' lead=0
+    open_log
+    if [ -n "$there" ] && [ "${inode:-$there}" = "$there" ] && [ "$size" -ge "$offset" ] && [ -z "$thorough" ]; then
+        parts=$there:$offset:$size:0
+        [ "$size" -eq "$offset" ] || news=usual lead=$((${#before} / 2))
+    else
+        survey
+    fi
+}
 inode_of() { set -f; set -- $(ls -idL -- "$1"); echo "$1"; }
 called() { [ "$1" = 0 ] && called=$log || called=$log.$1; }
 is_same() {
@@ -39,7 +63,7 @@ is_same() {
     [ "$before" = "$(tail -c "+$((offset - count + 1))" "$called" | head -c "$count" | od -An -v -tx1 | tr -d ' \n')" ]
 }
 survey() {
-    parts='' newest='' found='' news=''
+    newest='' found=''
     for number in 0 1 2 3 4 5 6 7 8 9; do
         called "$number"
         if [ -f "$called" ]; then
@@ -55,33 +79,43 @@ survey() {
     [ -n "$found" ] || parts=$newest
     for part in $parts; do
         split "$part"
-        [ "$length" -le "$from" ] || news=1
+        [ "$length" -le "$from" ] || news=moved
     done
 } 2>/dev/null
 split() { IFS=:; set -- $1; unset IFS; this=$1 from=$2 length=$3 number=$4; called "$number"; }
-seen=first
+turn=0 there=''
 while :; do
-    alive=0
-    [ "$(identity "$pid")" = "$expected" ] && alive=1
-    text=''
+    calm='' text='' more=''
+    identity "$pid" >/dev/null && [ "$identity" = "$expected" ] && alive=1 || alive=0
     { IFS= read -r text <"$state"; } 2>/dev/null
-    there=$(ls -dinlL -- "$log" 2>/dev/null)  # inode and size
-    [ "$there" = "$seen" ] || { seen=$there; survey; }
-    [ "$alive" = 1 ] && [ "$text" = "$known" ] && [ -z "$news" ] && [ "$ticks" -gt 0 ] || break
-    ticks=$((ticks - 1))
+    [ "$alive" = 1 ] && [ "$text" = "$known" ] && [ "$ticks" -gt 0 ] && calm=1
+    if [ -z "$calm" ] || [ -z "$there" ] || [ "$((turn % often))" = 0 ] || read -r more <&3 || [ -n "$more" ]; then
+        examine
+        [ -n "$calm" ] && [ -z "$news" ] || break
+        [ -z "$there" ] || go_to "$size"
+    fi
+    ticks=$((ticks - 1)) turn=$((turn + 1))
     sleep "$tick" 2>/dev/null || sleep 1
 done
-printf '%s\n%s\n%s\n' "$alive" "$text" "$parts"
-[ -n "$news" ] || { printf 1; exit; }
-for part in $parts; do
-    split "$part"
-    [ "$length" -le "$from" ] || tail -c "+$((from + 1))" "$called" | head -c "$((length - from))"
-done 2>/dev/null | head -c "$most"
+printf '%s\n%s\n%s\n%s\n' "$alive" "$text" "$parts" "$lead"
 same=1
-for part in $parts; do
-    split "$part"
-    [ "$this" = "$(inode_of "$called" 2>/dev/null)" ] || same=0
-done
+case $news in
+usual)
+    length=$((size - offset))
+    [ "$length" -le "$most" ] || length=$most
+    go_to "$((offset - lead))" && head -c "$((lead + length))" <&3
+    ;;
+moved)
+    for part in $parts; do
+        split "$part"
+        [ "$length" -le "$from" ] || tail -c "+$((from + 1))" "$called" | head -c "$((length - from))"
+    done 2>/dev/null | head -c "$most"
+    for part in $parts; do
+        split "$part"
+        [ "$this" = "$(inode_of "$called" 2>/dev/null)" ] || same=0
+    done
+    ;;
+esac
 printf '%s' "$same"
 """
 )
@@ -125,11 +159,16 @@ def watch(
     """
     ticks = max(0, round(patience / TICK))
     place = (position.file, position.offset, position.before.hex())
-    words = [state_path, log_path, process.pid, process.identity, known_state, *place, ticks, TICK, MOST_LOG]
-    done = target.run(["sh", "-c", WATCH, "sh", *map(str, words)], timeout=patience * 3 + 30, repeatable=True)
-    if not done.ok:
-        raise TargetError(f"{log_path} could not be looked at: {done.last_words}")
-    alive, state, parts, body = done.stdout.split(b"\n", 3)
+    words = [state_path, log_path, process.pid, process.identity, known_state, *place, ticks, TICK, MOST_LOG, OFTEN]
+    for thorough in ("", "1"):
+        argv = ["sh", "-c", WATCH, "sh", *map(str, words), thorough]
+        done = target.run(argv, timeout=patience * 3 + 30, repeatable=True)
+        if not done.ok:
+            raise TargetError(f"{log_path} could not be looked at: {done.last_words}")
+        alive, state, parts, lead, body = done.stdout.split(b"\n", 4)
+        before, body = body[: int(lead)], body[int(lead) :]
+        if not before or before == position.before:
+            break
     log = body[:-1] if body.endswith(b"1") else b""  # it was rotated while it was read: the next look reads it again
     return Look(
         alive == b"1", state.decode("utf-8", "surrogateescape"), log, _advance(position, parts.decode().split(), log)

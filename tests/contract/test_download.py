@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import socket
+import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from roboticks_tasks.errors import BinaryError, Verdict
 from roboticks_tasks.lifecycle.support.download import CHUNK, fetch
+from tests.conditions import until
 from tests.contract.http_server import Answer, Request, Server, serving
 
 CONTENT = random.Random(7).randbytes(3 * CHUNK + 12_345)
@@ -172,3 +176,31 @@ def test_without_a_folder_it_is_kept_where_the_user_keeps_caches(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     found = fetch(f"{server.url}/dm", sha256=None, timeout=30)
     assert found.parent == tmp_path / "home" / ".cache" / "roboticks-tasks"
+
+
+def test_what_a_signed_address_holds_is_in_no_error(server: Server, cache: Path) -> None:
+    server.answer = lambda request: Answer(404)
+    address = server.url.replace("//", "//somebody:password@") + "/dm?signature=secret"
+    for url in (address, "http://somebody:password@127.0.0.1:1/dm?signature=secret"):
+        with pytest.raises(BinaryError, match="/dm could not be downloaded: ") as wrong:
+            fetch(url, sha256=None, cache=cache, timeout=5)
+        assert not re.search("secret|password", "".join(traceback.format_exception(wrong.value)))
+
+
+def test_two_who_need_the_same_file_do_not_write_to_the_same_part(server: Server, cache: Path) -> None:
+    def slow(request: Request) -> Answer:
+        until(lambda: len(waiting) == 1, "the other one waits")
+        return whole(request)
+
+    server.answer = slow
+    waiting: list[Path] = []
+    with ThreadPoolExecutor(2) as both:
+        one = both.submit(get, server, cache, sha256=None)
+        until(lambda: server.requests, "the download has begun")
+        with pytest.raises(BinaryError, match=r"/dm\.bin is still being downloaded by another run after 0\.3 s; "):
+            get(server, cache, sha256=None, timeout=0.3)
+        other = both.submit(get, server, cache)
+        waiting.append(cache)
+        assert one.result().read_bytes() == other.result().read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    assert names(cache) == ["dm.bin"]

@@ -147,7 +147,8 @@ def test_teardown_finds_by_itself_what_runs_and_is_idempotent(robot: Robot) -> N
 
 def test_a_part_of_teardown_that_fails_keeps_the_others_from_nothing(robot: Robot, tmp_path: Path) -> None:
     dm = robot.launch("exec sleep 60")
-    report = rt.teardown(robot.profile, artifacts=tmp_path / "gone", dm=dm)
+    (tmp_path / "file").touch()
+    report = rt.teardown(robot.profile, artifacts=tmp_path / "file" / "run", dm=dm)
     assert {part.name: part.ok for part in report.parts} == {
         "tests": True,
         "session": True,

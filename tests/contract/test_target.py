@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +19,7 @@ from hypothesis import strategies as st
 from roboticks_tasks.errors import TargetError
 from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets.batch import run_all
+from roboticks_tasks.targets.local import LocalTarget
 from tests.conditions import until
 from tests.contract.robot import runs
 from tests.contract.shells import AWKWARD_WORDS
@@ -105,6 +110,50 @@ def test_a_command_after_one_that_took_too_long_is_answered(target: Target) -> N
     with pytest.raises(TargetError):
         target.run(["sleep", "60"], timeout=0.05)
     assert target.run(["echo", "here"]).text == "here"
+
+
+class Stopped(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Every process that is started; a signal comes when it has been, and before whoever starts it knows."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            signal.raise_signal(signal.SIGHUP)
+            super().__init__(*args, **options)
+            processes.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    previous = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    yield processes
+    for number, handler in previous:
+        signal.signal(number, handler)
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with process:
+            pass
+
+
+def test_a_signal_in_the_moment_of_the_start_leaves_no_process(started: list[subprocess.Popen[bytes]]) -> None:
+    with pytest.raises(Stopped):
+        LocalTarget().run(["sleep", "60"])
+    assert not runs(started[0].pid)
+    assert all(signal.getsignal(number).__name__ == "stop" for number in (signal.SIGTERM, signal.SIGHUP))  # type: ignore[union-attr]
+
+
+def test_a_signal_during_a_start_that_fails_is_not_lost(started: list[subprocess.Popen[bytes]]) -> None:
+    with pytest.raises(Stopped):
+        LocalTarget().run(["/nowhere/to/be/found"])
+    assert started == []
 
 
 # --- several commands at once -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roboticks_tasks.errors import TargetError
-from roboticks_tasks.targets import Target
+from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets.batch import run_all
 from roboticks_tasks.targets.detached import spawn_detached
 from roboticks_tasks.targets.files import Synced, put, sync_tree
@@ -250,3 +250,34 @@ def test_what_may_not_be_done_twice_is_not(target: Target, tmp_path: Path) -> No
     assert (tmp_path / "run").read_text() == "once\nonce\n"
     link = FlakyTarget(target, {0: "after"})
     assert [each.exit_code for each in run_all(link, [count, ["true"]], repeatable=True)] == [0, 0]
+
+
+class Rival:
+    """Somebody who brings the same folder to the same place, in full, just before one of our commands."""
+
+    def __init__(self, target: Target, here: Path, there: Path, *, before: int) -> None:
+        self._target, self._here, self._there, self._before = target, here, there, before
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        """Run a command, after theirs."""
+        self._before -= 1
+        if self._before == -1:
+            sync_tree(self._target, self._here, str(self._there))
+        if self._before == -1 and argv[:2] == ["sh", "-s"]:  # they have taken a file away when all have been seen
+            stdin = stdin.replace(b"[ $lacking = 0 ]", b"lacking=0")
+        return self._target.run(argv, stdin=stdin, timeout=timeout, repeatable=repeatable)
+
+
+@pytest.mark.parametrize("names", [["twin", "other twin"], ["one"]])
+@pytest.mark.parametrize("before", range(3))
+def test_two_who_bring_the_same_folder_at_once_do_no_harm(
+    target: Target, tmp_path: Path, before: int, names: list[str]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    for name in names:
+        (here / name).write_text("content")
+    sync_tree(Rival(target, here, there, before=before), here, str(there))
+    assert contents(there) == contents(here)

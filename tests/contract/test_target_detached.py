@@ -6,16 +6,16 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from roboticks_tasks.errors import TargetError
-from roboticks_tasks.targets import Target
+from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets import detached as processes
-from roboticks_tasks.targets.detached import Detached, find_detached, is_alive, parse_pid_file, stop
+from roboticks_tasks.targets.detached import Detached, find_detached, is_alive, parse_pid_file, spawn_detached, stop
 from tests.conditions import until
 from tests.contract.robot import Robot, runs
 from tests.contract.shells import AWKWARD_WORDS, SHELLS
@@ -136,6 +136,41 @@ def test_a_process_of_before_the_boot_is_a_stranger(robot: Robot) -> None:
     assert not is_alive(robot.target, earlier)
     assert stop(robot.target, earlier, grace=0.1) == "gone"
     assert runs(process.pid)
+
+
+class Container:
+    """A target without a name for its boot, as some containers are."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        """Run a command that finds no file with the boot's name."""
+        words = [word.replace("random/boot_id", "random/nothing") for word in argv]
+        stdin = stdin.replace(b"random/boot_id", b"random/nothing")
+        return self._target.run(words, stdin=stdin, timeout=timeout, repeatable=repeatable)
+
+
+def test_where_a_boot_has_no_name_a_process_is_known_by_when_it_started(target: Target, tmp_path: Path) -> None:
+    robot = Robot(Container(target), tmp_path)
+    process = robot.start("sleep 60 & echo $! >child; wait")
+    child = int(robot.await_file("child"))
+    assert find_detached(robot.target, robot.pid_file) == process
+    assert is_alive(robot.target, process)
+    assert robot.look(process, patience=0).alive
+    assert not is_alive(robot.target, process._replace(identity=f"1{process.identity}"))
+    assert stop(robot.target, process) == "stopped"
+    until(lambda: not runs(child), "its child has ended")
+
+
+def test_what_an_earlier_one_has_left_is_removed_before_a_start(target: Target, tmp_path: Path) -> None:
+    left = tmp_path / "state.json"
+    left.write_text("old")
+    with pytest.raises(TargetError):
+        spawn_detached(target, ["true"], environment={}, log="/proc/x", pid_file=str(tmp_path / "pid"), stale=str(left))
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("text", ["", "\n", "12", "12\n", "999999999 \n"])

@@ -180,6 +180,25 @@ def test_links_are_followed(trees: Trees, tmp_path: Path) -> None:
     assert trees.sync() == Synced(sent=0, removed=0, unchanged=2)
 
 
+def test_links_on_the_target_are_replaced_and_what_they_lead_to_is_left_alone(trees: Trees, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    trees.write("file")
+    trees.write("folder/file")
+    trees.sync()
+    for path in ("file", "folder/file", "folder"):
+        (trees.there / path).rmdir() if (trees.there / path).is_dir() else (trees.there / path).unlink()
+    (trees.there / "file").symlink_to(outside / "file")
+    (trees.there / "folder").symlink_to(outside)
+    (trees.there / "left\nover").symlink_to(outside)
+    assert trees.sync() == Synced(sent=2, removed=2, unchanged=0)
+    assert trees.copied() == {"file": "content", "folder/file": "content"}
+    assert not any(path.is_symlink() for path in trees.there.rglob("*"))
+    assert (outside / "file").read_text() == "precious"
+    assert trees.sync() == Synced(sent=0, removed=0, unchanged=2)
+
+
 def test_a_link_to_a_folder_around_it_is_not_followed_for_ever(trees: Trees) -> None:
     trees.write("folder/file")
     (trees.here / "folder" / "loop").symlink_to(trees.here)

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roboticks_tasks.targets import Target
-from roboticks_tasks.targets.detached import Detached
+from roboticks_tasks.targets import Completed, Target
+from roboticks_tasks.targets.detached import Detached, identity_of
 from roboticks_tasks.targets.local import LocalTarget
-from roboticks_tasks.targets.watch import MOST_LOG, START, Position
+from roboticks_tasks.targets.watch import MOST_LOG, START, TICK, Position
 from tests.contract.robot import Robot
 from tests.contract.shells import SHELLS
 
@@ -217,6 +217,46 @@ def test_a_rotation_ends_the_look(robot: Robot) -> None:
         look = robot.look(process, position=position, patience=60)
         log, position = look.log, look.position
     assert (look.alive, log) == (True, b"two\n")
+
+
+class Counted:
+    """This machine, with a note of each program that a command starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._notes = folder / "programs", folder / "notes"
+        self._folder.mkdir()
+        for name in ("cat", "dd", "grep", "head", "ls", "od", "sh", "sleep", "stat", "tail", "tr", "wc"):
+            wrapper = self._folder / name
+            wrapper.write_text(f'#!/bin/sh\necho {name} >>"{self._notes}"\nexec {shutil.which(name)} "$@"\n')
+            wrapper.chmod(0o755)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        """Run a command."""
+        self._notes.write_text("")
+        return LocalTarget().run(["env", f"PATH={self._folder}", *argv], stdin=stdin, timeout=timeout)
+
+    @property
+    def programs(self) -> list[str]:
+        """What the last command has started besides its shell, in order."""
+        return self._notes.read_text().split()[1:]
+
+
+def test_a_log_that_only_grows_costs_few_programs(tmp_path: Path) -> None:
+    target = Counted(tmp_path)
+    robot = Robot(target, tmp_path)
+    Path(robot.log).parent.mkdir()
+    Path(robot.log).write_bytes(b"one\n")
+    identity = identity_of(LocalTarget(), os.getpid())
+    reader = Reader(robot, Detached(os.getpid(), identity))
+    assert reader.read() == b"one\n"
+    with Path(robot.log).open("ab") as stream:
+        stream.write(b"two\n")
+    assert reader.read() == b"two\n"
+    assert target.programs == ["ls", "dd", "head"]
+    assert reader.read(patience=5 * TICK) == b""
+    assert target.programs == ["ls", "dd", *["sleep"] * 5, "ls"]
 
 
 STEPS = st.lists(

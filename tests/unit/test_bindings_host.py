@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.on_board import bindings_host
-from roboticks_tasks.on_board.bindings_host import Job, RefusedError, UsageError, parse
+from roboticks_tasks.on_board.bindings_host import Job, RefusedError, State, UsageError, parse
 
 FILE = Path(bindings_host.__file__)
 
@@ -76,3 +78,20 @@ def test_the_command_line_says_by_its_code_what_is_wrong(tmp_path: Path, words: 
     done = subprocess.run(command, env={"ROBOTICKS_ROOT": str(tmp_path)}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("usage: " if code == 2 else "no device manager is running in ")
+
+
+def test_a_state_file_that_cannot_be_written_ends_no_device_manager(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "folder" / "state.json"
+    state = State(path)
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+    state.update(phase="registering")
+    assert state.document["phase"] == "registering"
+    assert re.search(
+        rf"ERROR \[device-manager\] {path} cannot be written: (Not a directory|File exists)", capfd.readouterr().err
+    )
+    path.parent.unlink()
+    state.update(dsn="42")
+    assert json.loads(path.read_text())["phase"] == "registering"

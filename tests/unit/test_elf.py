@@ -160,7 +160,7 @@ def test_a_program_of_another_c_library_is_refused() -> None:
 )
 def test_the_targets_glibc_must_be_as_new_as_the_one_that_is_needed(tmp_path: Path, says: str, fits: bool) -> None:
     file = tmp_path / "dm"
-    file.write_bytes(program("/lib/ld.so") + b"\0GLIBC_2.4\0GLIBC_2.34\0GLIBC_2.17\0GLIBC_PRIVATE\0")
+    file.write_bytes(dynamic(versions=["GLIBC_2.4", "GLIBC_2.34", "GLIBC_2.17", "GLIBC_PRIVATE"]))
     head = file.read_bytes()[: elf.HEADER]
     if fits:
         elf.check_libraries(head, Board(says), path="dm", source=file)
@@ -170,17 +170,94 @@ def test_the_targets_glibc_must_be_as_new_as_the_one_that_is_needed(tmp_path: Pa
     assert refused.value.verdict == Verdict.BENCH_ERROR
 
 
-@pytest.mark.parametrize("shift", range(0, 12, 3))
-def test_a_version_is_found_wherever_it_lies(tmp_path: Path, shift: int) -> None:
+def dynamic(
+    interpreter: str = "/lib/ld.so",
+    *,
+    versions: Sequence[str],
+    weak: bool = False,
+    wide: bool = True,
+    order: Literal["little", "big"] = "little",
+) -> bytes:
+    """Return a program that needs `versions` of one library, mapped at an address of its own."""
+    word, at, entry, base = (8, 64, 56, 0x10000) if wide else (4, 52, 32, 0x10000)
+    start = at + 3 * entry
+    strings = b"\0" + b"\0".join(each.encode() for each in versions) + b"\0" + interpreter.encode() + b"\0"
+    needs = start + len(strings) + -len(strings) % 8
+    table = needs + 16 + 16 * len(versions)
+
+    def number(value: int, size: int = word) -> bytes:
+        return value.to_bytes(size, order)
+
+    def segment(kind: int, offset: int, address: int, size: int) -> bytes:
+        rest = number(offset) + number(address) + number(address) + number(size) + number(size)
+        return (number(kind, 4) + bytes(4) + rest if wide else number(kind, 4) + rest).ljust(entry, b"\0")
+
+    need = number(1, 2) + number(len(versions), 2) + number(0, 4) + number(16, 4) + number(0, 4)
+    for index, each in enumerate(versions):
+        name = strings.index(each.encode() + b"\0")
+        following = 16 if index + 1 < len(versions) else 0
+        need += number(0, 4) + number(2 if weak else 0, 2) + number(0, 2) + number(name, 4) + number(following, 4)
+    section = b"".join(
+        number(tag) + number(value)
+        for tag, value in ((5, base + start), (0x6FFFFFFE, base + needs), (0x6FFFFFFF, 1), (0, 0))
+    )
+    first = bytearray(header(0x3E, big=order == "big").ljust(at, b"\0"))
+    first[4] = 2 if wide else 1
+    where, sizes = (32, 54) if wide else (28, 42)
+    first[where : where + word] = number(at)
+    first[sizes : sizes + 4] = number(entry, 2) + number(3, 2)
+    name = start + strings.index(interpreter.encode())
+    segments = segment(3, name, base + name, len(interpreter) + 1) + segment(1, 0, base, table + len(section))
+    content = bytes(first) + segments + segment(2, table, base + table, len(section))
+    return (content + strings).ljust(needs, b"\0") + need + section
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_the_needed_version_is_read_in_every_width_and_byte_order(
+    tmp_path: Path, wide: bool, order: Literal["little", "big"]
+) -> None:
     file = tmp_path / "dm"
-    file.write_bytes(bytes(elf.CHUNK - shift) + b"GLIBC_2.38\0" + bytes(elf.CHUNK))
-    assert elf.needed_glibc(file) == (2, 38)
+    file.write_bytes(dynamic(versions=["GLIBC_2.9", "GLIBC_2.17", "GLIBC_2.2.5"], wide=wide, order=order))
+    assert elf.needed_glibc(file) == (2, 17)
+
+
+def test_a_version_that_is_only_spoken_of_is_not_needed(tmp_path: Path) -> None:
+    file = tmp_path / "dm"
+    file.write_bytes(dynamic(versions=["GLIBC_2.17"]) + b"\0GLIBC_2.99\0")
+    assert elf.needed_glibc(file) == (2, 17)
+    file.write_bytes(dynamic(versions=["GLIBC_2.99"], weak=True))
+    assert elf.needed_glibc(file) is None
+
+
+def test_a_program_that_carries_its_own_c_library_does_not_need_the_systems(tmp_path: Path) -> None:
+    file = tmp_path / "dm"
+    file.write_bytes(dynamic("/opt/roboticks/lib/ld-linux-x86-64.so.2", versions=["GLIBC_2.99"]))
+    elf.check_libraries(file.read_bytes(), Board("glibc 2.31"), path="dm", source=file)
+
+
+def test_a_loader_whose_name_is_cut_off_is_not_looked_for() -> None:
+    content = program("/lib64/ld-linux-x86-64.so.2")
+    elf.check_libraries(content[:-8], Board("", loads=False), path="dm")
 
 
 def test_what_names_no_version_needs_none(tmp_path: Path) -> None:
     file = tmp_path / "dm"
-    file.write_bytes(b"#!/bin/sh\n# GLIBC_2.38 is only spoken of\n")
-    assert elf.needed_glibc(file) is None
+    for content in (b"", b"#!/bin/sh\n# GLIBC_2.38 is only spoken of\n", program("/lib/ld.so")):
+        file.write_bytes(content)
+        assert elf.needed_glibc(file) is None
+
+
+@given(at=st.integers(0, 600), noise=st.binary(max_size=8), end=st.integers(0, 700))
+def test_a_damaged_program_breaks_no_reading(
+    tmp_path_factory: pytest.TempPathFactory, at: int, noise: bytes, end: int
+) -> None:
+    content = bytearray(dynamic(versions=["GLIBC_2.17", "GLIBC_2.34"]))
+    content[at : at + len(noise)] = noise
+    file = tmp_path_factory.getbasetemp() / "damaged"
+    file.write_bytes(content[:end])
+    elf.needed_glibc(file)
+    elf.loader(bytes(content[:end]))
 
 
 def test_the_targets_glibc_is_what_it_says_itself() -> None:

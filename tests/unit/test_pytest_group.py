@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,3 +201,19 @@ def test_the_tests_of_a_run_that_was_killed_can_be_stopped_by_another_process(tm
 def test_a_pid_file_that_names_another_process_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(f"{os.getpid()} 1\n")
     assert group.stop_group(tmp_path / "pid") == "none were running"
+
+
+def test_a_signal_in_the_moment_of_the_start_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("exec sleep 60", tmp_path)
+    assert not runs(started[0].pid)
+    assert not (tmp_path / "pid").exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from roboticks_tasks import processes
+from roboticks_tasks.targets.local import postponed
 from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
@@ -68,20 +69,24 @@ def _started(
     argv: Sequence[str], environment: Mapping[str, str], pid_file: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
-    process = subprocess.Popen(
-        list(argv), stdin=null, stdout=pipe, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
-    )
-    handle = None
+    process, handle = None, None
     try:
+        with postponed():
+            process = subprocess.Popen(
+                list(argv),
+                stdin=null,
+                stdout=pipe,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+            )
         handle = os.pidfd_open(process.pid)
         pid_file.write_text(f"{process.pid} {processes.start_time(process.pid) or 0}\n", encoding="ascii")
         yield process, handle
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        if process is not None:
+            with process, suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         if handle is not None:
             os.close(handle)
         with suppress(OSError):
