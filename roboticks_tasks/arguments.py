@@ -11,9 +11,12 @@ from roboticks_tasks import __version__
 EPILOG = """\
 exit codes: 0 passed; 1 tests failed; 2 usage, profile or run state; 10-16 the step that failed (ensure-binary,
 launch-dm, await-dsn, await-session, deploy, no verdict, no tests); 17 teardown incomplete; 18 report not written;
-20 board in use; 21 board in quarantine; 22 board not powered, not reached, not trusted or another one; 70 a bug of
-ours; 130, 143 cancelled. The run's result.json has the verdict and the reason.
+20 board in use; 21 board in quarantine; 22 board not powered, not reached or another one; 23 a key is
+refused or not pinned; 70 a bug of ours; 130, 143 cancelled. The run's result.json has the verdict and the reason.
 """
+
+LONGEST = 1_000_000
+"""Seconds, eleven days; no flag asks for more."""
 
 STEPS = {
     "ensure-binary": "begin a run: have the device manager on the target, able to run there",
@@ -60,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
         _add_artifacts(step, "the run's folder (default: the profile's latest in test-output)")
         _add_lease(step)
         _add_overrides(step)
-    status = _add(commands, "status", "commands.show_status", "show what a run has done and what is still running")
+    status = _add(
+        commands, "status", "board_commands.status.show_status", "show what a run has done and what is still running"
+    )
     _add_artifacts(status, "the run's folder (default: the profile's latest in test-output)")
     status.add_argument("--json", action="store_true", help="for programs")
 
@@ -110,7 +115,11 @@ def _add_artifacts(sub: argparse.ArgumentParser, text: str) -> None:
 def _add_lease(sub: argparse.ArgumentParser) -> None:
     _add_board(sub)
     sub.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for a board that is in use (default: do not)"
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait for a board that is in use (default: do not)",
     )
 
 
@@ -118,6 +127,13 @@ def _add_board(sub: argparse.ArgumentParser, otherwise: str = "a free one") -> N
     board = os.environ.get("ROBOTICKS_BOARD") or None
     text = f"one of the profile's boards (default: ROBOTICKS_BOARD, else {otherwise})"
     sub.add_argument("--board", default=board, metavar="ID", help=text)
+
+
+def _seconds(word: str) -> float:
+    seconds = float(word)
+    if not 0 <= seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{word} is not a number of seconds from 0 to {LONGEST}")
+    return seconds
 
 
 def _folder(word: str) -> Path:

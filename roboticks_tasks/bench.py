@@ -85,9 +85,10 @@ def _find(names: tuple[str, ...]) -> Path | None:
         except OSError:
             continue
         if problem := _problem(folder, mode):
+            mend = f"`sudo chmod 1777 {folder}` or remove it" if stat.S_ISDIR(mode) else "remove it"
             raise ConfigError(
                 f"the folder for the leases of boards, {folder}, {problem}",
-                remedy=f"`sudo chmod 1777 {folder}` or remove it, or set {VARIABLE} for all users of the boards",
+                remedy=f"{mend}, or set {VARIABLE} for all users of the boards",
             )
         return folder
     return None

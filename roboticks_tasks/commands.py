@@ -8,38 +8,38 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import msgspec
-
-from roboticks_tasks import lifecycle, processes, signals, state
+from roboticks_tasks import lifecycle, signals, state
 from roboticks_tasks.boards import lease
 from roboticks_tasks.boards.health import note_health
-from roboticks_tasks.boards.lease import holder
 from roboticks_tasks.console import log, say, shown, tell_steps
 from roboticks_tasks.errors import (
     EXIT_PASSED,
     EXIT_TEARDOWN_INCOMPLETE,
     EXIT_TESTS_FAILED,
+    BoardInUseError,
     Cancelled,
     ConfigError,
-    RoboticksError,
     Verdict,
 )
 from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.run import OUTPUT, need
-from roboticks_tasks.lifecycle.support.record import Record
+from roboticks_tasks.lifecycle.support.record import Record, refuse
 from roboticks_tasks.models import TeardownReport
 from roboticks_tasks.profiles import Profile, board_of, candidates, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
 from roboticks_tasks.reporting.summary import summarise
 from roboticks_tasks.signals import Interruption
-from roboticks_tasks.targets import open_target
-from roboticks_tasks.targets.detached import Detached, is_alive
 
 
 def hil_test(options: argparse.Namespace) -> int:
     """Run the whole lifecycle in a run folder of its own."""
-    profile = _load(options)
+    try:
+        profile = _load(options)
+    except ConfigError as error:
+        if options.artifacts is not None:
+            refuse(options.profile, options.artifacts, error)
+        raise
     artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
     with _watched(profile, artifacts) as sink:
         result = pipeline.main(
@@ -57,7 +57,7 @@ def run_step(options: argparse.Namespace) -> int:
         open_record = Record.begin
     else:
         artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-        profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+        profile = _in_run(profile, artifacts, options)
         open_record = Record.resume
     with signals.handled() as interruption, ExitStack() as held:
         with interruption.raising():
@@ -81,12 +81,23 @@ def run_step(options: argparse.Namespace) -> int:
                 note_health(leased, record.run)
 
 
+def _in_run(profile: Profile, artifacts: Path, options: argparse.Namespace) -> Profile:
+    """Return the profile of the run in `artifacts`; ConfigError when the run has another board than the one meant."""
+    profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+    if options.board not in {None, board_of(profile).id}:
+        raise ConfigError(
+            f"the run in {artifacts} has board {board_of(profile).id!r}, not {options.board!r}",
+            remedy="leave out --board and ROBOTICKS_BOARD, or name that board's run with --artifacts",
+        )
+    return profile
+
+
 def run_teardown(options: argparse.Namespace) -> int:
     """Tear down a run, or whatever is left where no run is known: CI calls this whatever happened before."""
     profile = _load(options)
     try:
         artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-        profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+        profile = _in_run(profile, artifacts, options)
     except state.NoRunError:
         artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
         return _teardown_without_run(profile, artifacts, options)
@@ -108,13 +119,25 @@ def run_teardown(options: argparse.Namespace) -> int:
 
 
 def _teardown_without_run(profile: Profile, artifacts: Path, options: argparse.Namespace) -> int:
-    """Clean every board that is meant: without a run nobody knows which one it would have been."""
+    """Clean every board that is meant: without a run nobody knows which one it would have been.
+
+    Of several boards those in use are passed over: the runs that have them clean up themselves.
+    """
+    boards = candidates(profile, options.board)
     codes = []
-    for each in candidates(profile, options.board):
-        with signals.handled() as interruption, ExitStack() as held:
-            leased = _lease_to_clean(each, artifacts, options, held, interruption)
-            codes.append(_tell_teardown(lifecycle.teardown(leased, artifacts=artifacts)))
-    return max(codes)
+    for each in boards:
+        folder = artifacts if len(boards) == 1 else artifacts / board_of(each).id
+        try:
+            with signals.handled() as interruption, ExitStack() as held:
+                leased = _lease_to_clean(each, folder, options, held, interruption)
+                if len(boards) > 1:
+                    say(f"board {board_of(each).id}:")
+                codes.append(_tell_teardown(lifecycle.teardown(leased, artifacts=folder)))
+        except BoardInUseError as error:
+            if len(boards) == 1:
+                raise
+            say(f"board {board_of(each).id} is left alone: {error}")
+    return max(codes, default=EXIT_PASSED)
 
 
 def _lease_to_clean(
@@ -191,85 +214,6 @@ STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
     "deploy": _deploy,
     "pytest-session": _pytest_session,
 }
-
-
-class BoardStatus(msgspec.Struct, frozen=True):
-    """A board as `status` shows it: who holds it, and why it is parked."""
-
-    id: str
-    holder: str | None
-    quarantined: str | None
-
-
-class Status(msgspec.Struct, frozen=True):
-    """What `status --json` prints; what is None is not known."""
-
-    folder: str | None
-    boards: tuple[BoardStatus, ...]
-    device_manager_running: bool | None
-    local_platform_running: bool
-    run: state.RunState | None
-    problem: str | None = None
-
-
-def show_status(options: argparse.Namespace) -> int:
-    """Print the boards, what the latest run has done, and what of it is still running."""
-    profile = load_profile(options.profile)
-    boards = tuple(_board_status(each) for each in candidates(profile))
-    try:
-        artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-        run = state.load(artifacts, profile.name)
-    except state.NoRunError:
-        if options.artifacts is not None or not profile.boards:
-            raise
-        status = Status(None, boards, None, False, None)
-    else:
-        status = _run_status(state.as_in_run(profile, run), boards, artifacts, run)
-    say(msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status))
-    return EXIT_PASSED
-
-
-def _board_status(profile: Profile) -> BoardStatus:
-    """Say who has a board (already narrowed to it), and whether it is parked."""
-    from roboticks_tasks.boards.quarantine import parked
-
-    left = parked(profile)
-    return BoardStatus(id=board_of(profile).id, holder=holder(profile), quarantined=None if left is None else str(left))
-
-
-def _run_status(profile: Profile, boards: tuple[BoardStatus, ...], artifacts: Path, run: state.RunState) -> Status:
-    backend, running, problem = run.backend, False if run.dm is None else None, None
-    if run.dm is not None:
-        try:
-            with open_target(profile) as target:
-                running = is_alive(target, Detached(run.dm.pid, run.dm.identity))
-        except RoboticksError as error:
-            problem = str(error)
-    platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
-    return Status(str(artifacts), boards, running, platform, run, problem)
-
-
-def _describe(status: Status) -> str:
-    lines = []
-    if status.run is None:
-        lines.append("no run of this profile in this folder")
-    else:
-        lines.append(f"run {status.run.run_id} of profile {status.run.profile} in {status.folder}")
-        for step in status.run.steps:
-            lines.append(f"  {step.name:15} {step.outcome:9} {step.duration:6.2f} s  {step.error or ''}".rstrip())
-        running = {True: "running", False: "not running", None: f"not known: {status.problem}"}
-        lines.append(f"  device manager  {running[status.device_manager_running]}")
-        backend = status.run.backend
-        if backend is not None and backend.kind == "local":
-            lines.append(
-                f"  local platform  {f'running at {backend.url}' if status.local_platform_running else 'not running'}"
-            )
-    for board in status.boards:
-        words = [f"held by {board.holder}" if board.holder else "free"]
-        if board.quarantined:
-            words.append(f"in quarantine: {board.quarantined}")
-        lines.append(f"board {board.id}: {'; '.join(words)}")
-    return "\n".join(lines)
 
 
 def show_profiles(options: argparse.Namespace) -> int:

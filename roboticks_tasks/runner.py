@@ -17,6 +17,7 @@ from roboticks_tasks.console import log, shown, tell_steps
 from roboticks_tasks.errors import RoboticksError
 from roboticks_tasks.events import fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
+from roboticks_tasks.lifecycle.support.record import refuse
 from roboticks_tasks.profiles import load_profile
 
 PROFILE = "runner"
@@ -49,11 +50,12 @@ def run() -> int:
     output.mkdir(parents=True, exist_ok=True)
     with shown(output / "test-run.log") as live:
         sink = fan_out([tell_steps, write_jsonl(output / "events.jsonl"), *([live] if live else [])])
+        name = os.environ.get("ROBOTICKS_PROFILE") or PROFILE
+        board = os.environ.get("ROBOTICKS_BOARD") or None
         try:
-            profile = load_profile(os.environ.get("ROBOTICKS_PROFILE") or PROFILE)
-            board = os.environ.get("ROBOTICKS_BOARD") or None
-            result = pipeline.main(profile, artifacts=output, board=board, sink=sink)
+            result = pipeline.main(load_profile(name), artifacts=output, board=board, sink=sink)
         except RoboticksError as error:
+            refuse(name, output, error)  # the folder is the same for every run: an earlier one's result is there
             log.error("Test run failed: %s", error)
             return 1
         log.info("%s: %s", result.verdict, result.reason)

@@ -29,10 +29,8 @@ from roboticks_tasks.models import (
 from roboticks_tasks.profiles import Profile, board_of, candidates
 
 STATE_FILE = "run.json"
-LINK_FILE = "link.json"
-"""Names the link's process, for a teardown that finds no more of the run than that."""
 
-STALE_FILES = (STATE_FILE, "console.log", "device-manager.log", LINK_FILE, "pytest.log", "result.json", "results.xml")
+STALE_FILES = (STATE_FILE, "console.log", "device-manager.log", "pytest.log", "result.json", "results.xml")
 """What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
 
 
@@ -142,6 +140,11 @@ def as_in_run(profile: Profile, run: RunState) -> Profile:
     """
     replace = msgspec.structs.replace
     if profile.boards:
+        if run.board_id not in {None, *(board.id for board in profile.boards)}:
+            raise ConfigError(
+                f"the run has board {run.board_id!r}, which profile {profile.name!r} does not name any more",
+                remedy="put it back until the run is torn down",
+            )
         profile = candidates(profile, run.board_id)[0]
     manager, platform = profile.device_manager, profile.local_platform
     if run.root is not None:

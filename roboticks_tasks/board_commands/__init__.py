@@ -1,1 +1,1 @@
-"""The commands for boards: a profile that describes one, its enrollment, its power."""
+"""The commands for boards: a profile that describes one, its enrollment, its power, who has it."""

@@ -13,7 +13,7 @@ from roboticks_tasks.profiles import Profile, board_of, candidates, load_profile
 from roboticks_tasks.profiles.new import toml
 
 if TYPE_CHECKING:
-    from roboticks_tasks.targets.host_keys import HostKey
+    from roboticks_tasks.targets.ssh.host_keys import HostKey
 
 
 def enroll(options: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def enroll(options: argparse.Namespace) -> int:
 
 
 def _enroll(profile: Profile, options: argparse.Namespace) -> None:
-    from roboticks_tasks.targets import host_keys
+    from roboticks_tasks.targets.ssh import host_keys
 
     board = board_of(profile)
     offered, pinned = host_keys.offered(profile), host_keys.pinned(profile)

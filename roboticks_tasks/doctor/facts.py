@@ -14,7 +14,7 @@ from roboticks_tasks.targets.detached import IDENTITY
 from roboticks_tasks.targets.protocol import Target
 from roboticks_tasks.targets.staging import DIGEST
 
-PROGRAMS = "cat chmod cp dd dirname find grep head mkdir mktemp mv od rm rmdir setsid tail tar tr wc"
+PROGRAMS = "cat chmod cp dd dirname env find grep head ls mkdir mktemp mv od rm rmdir setsid sleep tail tar tr wc"
 """What a run calls on a board besides its shell; for sha256sum there are substitutes."""
 
 SERIAL_PROGRAMS = "stty"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import msgspec
 
 from roboticks_tasks.backend.credentials import project_secret
 from roboticks_tasks.doctor import questions
@@ -17,8 +15,9 @@ from roboticks_tasks.doctor.findings import Seen, failed, ok, skipped
 from roboticks_tasks.doctor.sizes import inspect
 from roboticks_tasks.models import BackendRef
 from roboticks_tasks.profiles import Profile, board_of
+from roboticks_tasks.targets.limited import Limited
 from roboticks_tasks.targets.opening import connect, hurried
-from roboticks_tasks.targets.protocol import Completed, Target
+from roboticks_tasks.targets.protocol import Target
 
 SERIAL_DEADLINE = 20.0
 """Seconds for a script over a serial line; at 9600 bits per second it is on its way for four of them."""
@@ -31,7 +30,7 @@ def pin_check(profile: Profile) -> Check[Any]:
 
 def pinned_key(profile: Profile) -> Seen:
     """Look for the board's key in the profile's file; whether the board has it, the connection shows."""
-    from roboticks_tasks.targets.host_keys import pinned
+    from roboticks_tasks.targets.ssh.host_keys import pinned
 
     keys = pinned(profile)
     if keys:
@@ -67,8 +66,8 @@ def reach(profile: Profile, environ: Mapping[str, str], *, in_use: str | None) -
     limit = SERIAL_DEADLINE if kind == "serial" else DEADLINE
     source = inspect(profile)
     begin = time.monotonic()
-    with connect(_impatient(profile)) as opened:
-        target = Limited(opened, limit)
+    with connect(hurried(profile, profile.target.connect_timeout)) as opened:
+        target = Limited(opened, lambda: limit)
         seconds = time.monotonic() - begin
         facts = gather(profile, target, timeout=limit)
         header = source.header or facts.header
@@ -89,20 +88,6 @@ def reach(profile: Profile, environ: Mapping[str, str], *, in_use: str | None) -
     return ok(f"{'this machine' if kind == 'local' else f'connected in {seconds:.2f} s'}, {who}"), known
 
 
-class Limited:
-    """A target on which no command may take longer than `limit` seconds, an `identity.command` that hangs say."""
-
-    def __init__(self, target: Target, limit: float) -> None:
-        self._target = target
-        self._limit = limit
-
-    def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
-    ) -> Completed:
-        """Run a command to its end; TargetError as from the target itself."""
-        return self._target.run(argv, stdin=stdin, timeout=min(timeout, self._limit), repeatable=repeatable)
-
-
 def _explained(question: Callable[[], Seen | None]) -> Seen | None:
     """Ask, and take an exception for the answer: the next question is asked all the same."""
     try:
@@ -118,10 +103,3 @@ def _shell_startup(target: Target) -> float:
         target.run(["true"], timeout=DEADLINE, repeatable=True)
         times.append(time.monotonic() - begin)
     return min(times)
-
-
-def _impatient(profile: Profile) -> Profile:
-    """Return the profile without the time that a boot or a reboot takes: here the board is up, or it is not."""
-    boards = tuple(msgspec.structs.replace(board, power=None) for board in profile.boards)
-    profile = hurried(profile, profile.target.connect_timeout)
-    return msgspec.structs.replace(profile, boards=boards)

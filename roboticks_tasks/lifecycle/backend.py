@@ -12,7 +12,6 @@ from roboticks_tasks.backend.local import ensure_local, join_local
 from roboticks_tasks.errors import BackendError, ConfigError, TargetError
 from roboticks_tasks.models import BackendRef, Link
 from roboticks_tasks.profiles import Profile
-from roboticks_tasks.state import LINK_FILE, write_atomically
 from roboticks_tasks.targets.opening import open_link_of
 
 
@@ -27,15 +26,13 @@ def ensure_backend(profile: Profile, *, artifacts: Path) -> BackendRef:
     """
     link = open_link_of(profile)  # connecting overlaps with the start of the platform
     try:
-        if link is not None:
-            write_atomically(artifacts / LINK_FILE, msgspec.json.encode(link), durable=False)
         if profile.backend != "local":
             return msgspec.structs.replace(remote(profile), link=link)
         backend = ensure_local(profile.local_platform, run=artifacts)
         return backend if link is None else _tunnelled(backend, link, artifacts)
     except BaseException:
         if link is not None:
-            from roboticks_tasks.targets.links import close_link
+            from roboticks_tasks.targets.ssh.links import close_link
 
             close_link(link)
         raise
@@ -43,7 +40,7 @@ def ensure_backend(profile: Profile, *, artifacts: Path) -> BackendRef:
 
 def _tunnelled(backend: BackendRef, link: Link, artifacts: Path) -> BackendRef:
     """Return the local platform with the URL at which the board reaches it, its broker's port included."""
-    from roboticks_tasks.targets.links import reach_from_device
+    from roboticks_tasks.targets.ssh.links import reach_from_device
 
     api = urlsplit(backend.url).port
     assert api is not None

@@ -23,6 +23,9 @@ from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
 
+SHORTEST = 0.5
+"""Seconds that a command on the target has even when the time is up."""
+
 
 def teardown(
     profile: Profile,
@@ -44,7 +47,7 @@ def teardown(
     parts = Parts(deadline)
     board = board_of(profile)
     parts.attempt("tests", lambda: stop_group(artifacts / TESTS_PID))
-    if target is None and is_hosted(profile) and stopping.has_no_power(board):
+    if target is None and is_hosted(profile) and stopping.has_no_power(board, deadline=deadline):
         parts.attempt("device manager", lambda: "the board has no power: nothing runs on it")
     else:
         _leave_target(parts, profile, dm, session, artifacts=artifacts, target=target)
@@ -53,8 +56,8 @@ def teardown(
     if board.console is not None:  # after the power, because the board's last words belong to the run
         port = board.console.port
         parts.attempt("console", lambda: stopping.stop_capture_of(port))
-    if (link := (backend.link if backend else None) or stopping.left_link(artifacts)) is not None:
-        parts.attempt("link", lambda: stopping.leave_link(link, artifacts))
+    if profile.target.kind == "ssh":
+        parts.attempt("link", lambda: stopping.leave_links(profile, backend.link if backend else None))
     if (directory := _platform_directory(profile, backend)) is not None:
         parts.attempt("local platform", lambda: release_local(directory, run=artifacts, grace=deadline.remaining))
     return TeardownReport(parts=_forgive_session(parts.done))
@@ -100,7 +103,8 @@ def _leave_target(
     target: Target | None,
 ) -> None:
     try:
-        with open_target(hurried(profile, parts.deadline.remaining / 2), target) as shell:
+        quick = hurried(profile, parts.deadline.remaining / 2)
+        with open_target(quick, target, limit=lambda: max(SHORTEST, parts.deadline.remaining)) as shell:
             if not is_hosted(profile):
                 _leave_firmware(parts, profile, dm, session, artifacts=artifacts)
             else:

@@ -50,7 +50,7 @@ def deploy(
             brought = _bring(profile, where, shell, deadline)
             if not is_hosted(profile):  # all that runs on it is in its flash
                 return Deployment(path=where, mode=mode)
-            if not exists(shell, where, kind="d"):
+            if not (brought.sent or brought.unchanged) and not exists(shell, where, kind="d"):
                 log.warning("Deployment path does not exist: %s; no composition is started", where)
                 return Deployment(path=where, mode=mode)
             names = _choose(_known(profile, dm, shell, deadline), only, mode)
@@ -76,7 +76,7 @@ def _reachable(dm: DeviceManager, bus: str | None) -> str | None:
     link = dm.backend.link
     if bus is None or link is None:
         return bus
-    from roboticks_tasks.targets.links import reach_device
+    from roboticks_tasks.targets.ssh.links import reach_device
 
     try:
         return reach_device(link, bus)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from roboticks_tasks import signals
 from roboticks_tasks.boards import lease
 from roboticks_tasks.boards.health import note_health
-from roboticks_tasks.errors import BoardInUseError, BoardQuarantinedError, Cancelled, RoboticksError, Verdict
+from roboticks_tasks.errors import Cancelled, RoboticksError, Verdict
 from roboticks_tasks.events import Sink, ignore
 from roboticks_tasks.lifecycle.backend import ensure_backend
 from roboticks_tasks.lifecycle.binary import ensure_binary
@@ -61,8 +61,8 @@ def main(
             _run(leased, record, interruption, artifacts=artifacts, args=args)
             result = record.finish(signal_number=interruption.received)
             note_health(leased, record.run)
-    except (BoardInUseError, BoardQuarantinedError, Cancelled) as error:
-        refuse(profile, artifacts, error)
+    except (RoboticksError, Cancelled) as error:
+        refuse(profile.name, artifacts, error)
         raise
     if result.verdict != Verdict.PASSED:
         log.error("Test run failed: %s", result.reason)
@@ -84,6 +84,8 @@ def _run(profile: Profile, record: Record, interruption: Interruption, *, artifa
             record.blame(error)
             if not isinstance(error, RoboticksError | Cancelled):
                 log.exception("this is a bug, please report it")
+            with suppress(Exception):  # a console takes one client: teardown opens its own connection
+                connection.close()
         # From here on a signal is only remembered.
         _tear_down(profile, record, artifacts, target=intact)
 

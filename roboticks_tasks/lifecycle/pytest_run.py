@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from roboticks_tasks.errors import NoTestsError, NoVerdictError, TargetError, Verdict
+from roboticks_tasks.errors import BackendError, NoTestsError, NoVerdictError, TargetError, Verdict
 from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, run_group
-from roboticks_tasks.lifecycle.support.sightings import Watcher
+from roboticks_tasks.lifecycle.support.sightings import Watcher, check_platform
 from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
@@ -134,18 +134,18 @@ def _is_verdict(code: int, counts: junit.Counts | None) -> bool:
 
 
 def _check_device_manager(profile: Profile, dm: DeviceManager, result: PytestResult, target: Target | None) -> None:
-    """Raise when the device manager is gone: what tests say without a device, green or red, is not of the product."""
+    """Raise when the device or its platform is gone: what tests say then, green or red, is not of the product."""
     try:
+        check_platform(dm.backend)
         with open_target(profile, target) as shell:
             watcher = Watcher(dm, shell)
             if watcher.look(0.0, echo=False).alive:
                 return
-            seen = watcher.describe()
-    except TargetError as error:
-        seen = f"the target cannot be looked at any more: {error}"
+            what, seen, verdict = "the device manager ended", watcher.describe(), Verdict.BENCH_ERROR
+    except (TargetError, BackendError) as error:
+        what, seen, verdict = "the board or its platform was lost", str(error), error.verdict
     raise NoVerdictError(
-        f"the device manager ended while the tests ran ({result.passed} passed, {result.failed + result.errors} "
-        f"failed): {seen}",
+        f"{what} while the tests ran ({result.passed} passed, {result.failed + result.errors} failed): {seen}",
         remedy="see device-manager.log",
-        verdict=Verdict.BENCH_ERROR,
+        verdict=verdict,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from roboticks_tasks.errors import BoardError, ConfigError
+from roboticks_tasks.errors import BoardError, ConfigError, TargetError
 from roboticks_tasks.profiles import Board, Profile, board_of
 from roboticks_tasks.profiles.values import Identity
 from roboticks_tasks.targets.protocol import Completed, Target
@@ -93,7 +93,13 @@ def ask(profile: Profile, target: Target, wanted: tuple[str, ...], *, prefix: st
     registration, *argv = (_fill(word, values) for word in (spec.registration_file, *command))
     # A command that only prints: when the link breaks under it, it may be asked again.
     words = ["sh", "-c", ASK, "sh", prefix, " ".join(wanted), registration, *argv]
-    done = target.run(words, repeatable=True)
+    try:
+        done = target.run(words, repeatable=True)
+    except TargetError as error:
+        said = re.sub("`.*`", "the question", str(error.args[0]), flags=re.DOTALL)  # not the script
+        text = f"the board at {_place(board)} cannot be asked who it is: {said}"
+        remedy = "mend `identity.command`" if command and not error.remedy else error.remedy
+        raise TargetError(text, remedy=remedy) from error
     if not done.ok:
         raise BoardError(f"the board at {_place(board)} cannot be asked who it is: {done.last_words}")
     return _parse(done)

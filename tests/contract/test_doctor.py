@@ -42,7 +42,7 @@ from roboticks_tasks.profiles.values import (
     Target,
 )
 from roboticks_tasks.serial_console.captures import start_capture, stop_capture
-from roboticks_tasks.targets.links import close_link, open_link
+from roboticks_tasks.targets.ssh.links import close_link, open_link
 from tests.conditions import until
 from tests.contract.http_server import Answer, Request, Server, serving
 from tests.contract.pty_board import profile_of, running_board

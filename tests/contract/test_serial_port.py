@@ -20,7 +20,7 @@ import pytest
 
 from roboticks_tasks.errors import BoardError, ConfigError, TargetError
 from roboticks_tasks.profiles.values import Console
-from roboticks_tasks.serial_console import port, pump
+from roboticks_tasks.serial_console import library, port
 from roboticks_tasks.serial_console.captures import start_capture, stop_capture
 from roboticks_tasks.serial_console.line import open_line
 from roboticks_tasks.serial_console.port import open_port
@@ -292,7 +292,7 @@ def test_what_a_server_said_before_it_hung_up_is_not_lost() -> None:
         def close(self) -> None:
             pass
 
-    running = pump.start(Dead())
+    running = library.Pump(Dead())
     running.ours.settimeout(20.0)
     assert running.ours.recv(100) == b"last words"
     assert running.ours.recv(100) == b""

@@ -57,14 +57,14 @@ def test_a_host_that_has_no_address(bench: Bench, sshd: Sshd, tmp_path: Path) ->
 def test_a_key_that_the_board_refuses(bench: Bench, sshd: Sshd, tmp_path: Path) -> None:
     make_key(tmp_path / "other")
     text = sshd.profile_text(identity_file=str(tmp_path / "other"))
-    reason = refusal(bench, text + manager("simulated", tmp_path / "root"))
+    reason = refusal(bench, text + manager("simulated", tmp_path / "root"), code=23)
     assert sshd.user in reason
     assert "key" in reason
 
 
 def test_a_board_whose_host_key_nobody_has_pinned(bench: Bench, sshd: Sshd, tmp_path: Path) -> None:
     sshd.known_hosts.write_text("")
-    reason = refusal(bench, sshd.profile_text() + manager("simulated", tmp_path / "root"))
+    reason = refusal(bench, sshd.profile_text() + manager("simulated", tmp_path / "root"), code=23)
     assert f"roboticks-tasks enroll --profile bad --board {ALIAS}" in reason
 
 
@@ -72,7 +72,7 @@ def test_a_board_with_another_host_key(bench: Bench, sshd: Sshd, tmp_path: Path)
     make_key(tmp_path / "other")
     other = " ".join((tmp_path / "other.pub").read_text().split()[:2])
     sshd.known_hosts.write_text(f"{ALIAS} {other}\n")
-    reason = refusal(bench, sshd.profile_text() + manager("simulated", tmp_path / "root"))
+    reason = refusal(bench, sshd.profile_text() + manager("simulated", tmp_path / "root"), code=23)
     assert "THE HOST KEY OF board-1 HAS CHANGED" in reason
     assert "--replace" in reason
 

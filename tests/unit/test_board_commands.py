@@ -69,8 +69,8 @@ def _bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
     fake = Keys()
-    monkeypatch.setitem(sys.modules, "roboticks_tasks.targets.host_keys", fake)
-    monkeypatch.setattr(targets, "host_keys", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "roboticks_tasks.targets.ssh.host_keys", fake)
+    monkeypatch.setattr("roboticks_tasks.targets.ssh.host_keys", fake, raising=False)
     board_says(monkeypatch, {})
     return fake
 

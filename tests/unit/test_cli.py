@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks import arguments, cli, commands, errors
+from roboticks_tasks.board_commands import status
 from roboticks_tasks.errors import Cancelled, RoboticksError
 from roboticks_tasks.models import RunResult
 
@@ -28,8 +29,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
         seen.append(options)
         return 0
 
-    for name in ("hil_test", "run_step", "run_teardown", "show_status"):
+    for name in ("hil_test", "run_step", "run_teardown"):
         monkeypatch.setattr(commands, name, note)
+    monkeypatch.setattr(status, "show_status", note)
     return seen
 
 
@@ -106,7 +108,14 @@ def test_the_steps_of_the_command_line_are_those_of_the_lifecycle() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["nonsense"], ["hil-test", "--nonsense"], ["hil-test", "--test-timeout", "soon"], ["status", "--root", "x"]],
+    [
+        [],
+        ["nonsense"],
+        ["hil-test", "--nonsense"],
+        ["hil-test", "--test-timeout", "soon"],
+        *(["hil-test", f"--wait={word}"] for word in ("nan", "inf", "1e9", "-1", "soon")),
+        ["status", "--root", "x"],
+    ],
 )
 def test_a_usage_error_ends_with_2_and_shows_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from roboticks_tasks.serial_console.port import PASSING, link_of, may_come_back
 from roboticks_tasks.serial_console.records import LINE_LIMIT, Records, escape
-from roboticks_tasks.serial_console.replug import PASSING, link_of, may_come_back
 from roboticks_tasks.serial_console.rotation import RotatingLog
 
 RECORD = re.compile(rb"\d+\.\d{6} \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z (.*)", re.DOTALL)

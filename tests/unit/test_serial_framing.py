@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roboticks_tasks.targets.serial_framing import (
+from roboticks_tasks.targets.serial.framing import (
     CHECKSUMS,
     LONGEST_LINE,
     Frame,
@@ -20,7 +20,7 @@ from roboticks_tasks.targets.serial_framing import (
     encode_lines,
     posix_cksum,
 )
-from roboticks_tasks.targets.serial_loop import loop_lines, start_line
+from roboticks_tasks.targets.serial.loop import loop_lines, start_line
 
 REPLY = b"<abcd 7 done 0 12 3=done 0 12 3>\r\nYWJj\r\n<abcd 7.>\r\n"
 FRAME = Frame(7, ("done", "0", "12", "3"), b"\r\nYWJj\r\n")

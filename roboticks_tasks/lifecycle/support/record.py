@@ -16,8 +16,6 @@ from roboticks_tasks import state
 from roboticks_tasks.errors import (
     EXIT_PASSED,
     EXIT_REPORT_NOT_WRITTEN,
-    BoardInUseError,
-    BoardQuarantinedError,
     Cancelled,
     ConfigError,
     RoboticksError,
@@ -57,6 +55,7 @@ class Record:
         self._profile = profile
         self._artifacts = artifacts
         self._sink = sink
+        self._begin = time.monotonic()
 
     @classmethod
     def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
@@ -97,7 +96,8 @@ class Record:
     def blame(self, error: BaseException) -> None:
         """Take note of what ended the run outside any step."""
         if all(step.outcome == "ok" for step in self.run.steps):
-            self.run = state.with_step(self.run, step_result("run", 0.0, error))
+            outside = time.monotonic() - self._begin - sum(step.duration for step in self.run.steps)
+            self.run = state.with_step(self.run, step_result("run", max(0.0, outside), error))
 
     def _save(self, run: state.RunState, *, durable: bool = True) -> None:
         self.run = run
@@ -138,14 +138,14 @@ class Record:
         return result
 
 
-def refuse(profile: Profile, artifacts: Path, error: BoardInUseError | BoardQuarantinedError | Cancelled) -> None:
+def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> None:
     """Leave why there was no run as the folder's result: CI must not read the green of an earlier run there."""
     if str(artifacts.absolute()) in str(error):
-        return  # the run that has the board writes into this very folder
+        return  # the run that has the board writes into this very folder, or nobody can
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     result = RunResult(
         run_id="refused",
-        profile=profile.name,
+        profile=profile,
         verdict=Verdict.CANCELLED if isinstance(error, Cancelled) else error.verdict,
         exit_code=error.exit_code,
         reason=f"cancelled by {error}, before it had a board" if isinstance(error, Cancelled) else str(error),

@@ -146,11 +146,15 @@ def compile_pattern(text: str, group: str) -> re.Pattern[str]:
 
 
 def check_platform(backend: BackendRef) -> None:
-    """Raise BackendError when the local platform has ended: no device will hear from it any more."""
+    """Raise BackendError when the local platform has ended, TargetError when the tunnels to it have: it is in vain."""
     if backend.pid is not None and not processes.is_alive(backend.pid, backend.start_time or 0):
         raise BackendError(
             f"the local platform (pid {backend.pid}) has ended", remedy=f"see {backend.directory}/platform.log"
         )
+    if backend.link is not None:
+        from roboticks_tasks.targets.ssh.links import check_link
+
+        check_link(backend.link)
 
 
 def describe_platform(dm: DeviceManager) -> str:

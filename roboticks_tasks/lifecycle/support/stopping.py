@@ -15,7 +15,7 @@ from roboticks_tasks.lifecycle.support.places import Places
 from roboticks_tasks.lifecycle.support.sightings import Watcher
 from roboticks_tasks.models import DeviceManager, Link, Session
 from roboticks_tasks.profiles import Board, Profile
-from roboticks_tasks.state import LINK_FILE, write_atomically
+from roboticks_tasks.state import write_atomically
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.detached import Detached, parse_pid_file, stop
 from roboticks_tasks.targets.files import get
@@ -90,6 +90,7 @@ def collect_log(
     content = get(target, where.log)
     if content is None:
         return "the device manager wrote none"
+    artifacts.mkdir(parents=True, exist_ok=True)  # there may be no run, only what one has left
     write_atomically(kept, content)
     return f"{len(content)} bytes"
 
@@ -101,14 +102,14 @@ def copy_console(source: str, artifacts: Path) -> str:
     return f"{len(content)} bytes"
 
 
-def has_no_power(board: Board) -> bool:
-    """Tell whether the board is known to be off."""
+def has_no_power(board: Board, *, deadline: Deadline) -> bool:
+    """Tell whether the board is known to be off; whoever does not answer soon is not asked any longer."""
     if board.power is None or board.power.state is None:
         return False
     from roboticks_tasks.boards.power import read_state
 
     try:
-        return read_state(board) == "off"
+        return read_state(_impatient(board, deadline.remaining / 4)) == "off"
     except BoardError as error:
         log.warning("teardown: %s", error)
         return False
@@ -118,10 +119,14 @@ def restore_safe_state(board: Board, *, deadline: Deadline) -> str:
     """Switch the board's power to what is safe, and read it back where it can be read."""
     from roboticks_tasks.boards.power import make_safe
 
+    return make_safe(_impatient(board, deadline.remaining))
+
+
+def _impatient(board: Board, seconds: float) -> Board:
+    """Return the board with power commands that have `seconds` each, and at least one."""
     assert board.power is not None
-    limit = min(board.power.timeout, max(1.0, deadline.remaining))
-    power = msgspec.structs.replace(board.power, timeout=limit)
-    return make_safe(msgspec.structs.replace(board, power=power))
+    power = msgspec.structs.replace(board.power, timeout=min(board.power.timeout, max(1.0, seconds)))
+    return msgspec.structs.replace(board, power=power)
 
 
 def stop_capture_of(port: str) -> str:
@@ -132,18 +137,10 @@ def stop_capture_of(port: str) -> str:
     return "not captured" if capture is None else stop_capture(capture)
 
 
-def left_link(artifacts: Path) -> Link | None:
-    """Return the link that a run has noted in its folder before it could note more."""
-    try:
-        return msgspec.json.decode((artifacts / LINK_FILE).read_bytes(), type=Link)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+def leave_links(profile: Profile, own: Link | None) -> str:
+    """Close the connections that carry tunnels to the board: the run's own, and what else is open for it."""
+    from roboticks_tasks.targets.ssh.links import close_link, open_links
 
-
-def leave_link(link: Link, artifacts: Path) -> str:
-    """Close the connection that carries the run's tunnels."""
-    from roboticks_tasks.targets.links import close_link
-
-    outcome = close_link(link)
-    (artifacts / LINK_FILE).unlink(missing_ok=True)
-    return outcome
+    links = {link.process: link for link in (*open_links(profile), *([own] if own else []))}
+    outcomes = [close_link(link) for link in links.values()]
+    return "stopped" if "stopped" in outcomes else "none was open"
