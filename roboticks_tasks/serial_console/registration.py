@@ -46,12 +46,12 @@ def register(path: Path, *, port: str, log: str, socket: str) -> None:
 
 def find_capture(port: str) -> Capture | None:
     """Return the living capture that owns `port`, under whatever link it was started; None when there is none."""
-    for _, capture in _registered():
-        # A replugged adapter may have another device behind the same link: both are resolved as they are now.
-        same = port == capture.port or resolve(port) == resolve(capture.port)
-        if same and is_capturing(capture):
-            return capture
-    return None
+    return next((capture for capture in _captures_of(port) if is_capturing(capture)), None)
+
+
+def killed_capture(port: str) -> Capture | None:
+    """Return a capture of `port` that was killed: one that ends in order takes its registration along."""
+    return next((capture for capture in _captures_of(port) if not is_capturing(capture)), None)
 
 
 def forget(capture: Capture) -> None:
@@ -88,6 +88,13 @@ def locked(path: Path, *, seconds: float) -> Iterator[bool]:
     finally:
         if file is not None:
             file.close()
+
+
+def _captures_of(port: str) -> Iterator[Capture]:
+    for _, capture in _registered():
+        # A replugged adapter may have another device behind the same link: both are resolved as they are now.
+        if port == capture.port or resolve(port) == resolve(capture.port):
+            yield capture
 
 
 def _registered() -> Iterator[tuple[Path, Capture]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.errors import BoardError, TargetError
+from roboticks_tasks.lifecycle.support.stopping import stop_capture_of
 from roboticks_tasks.models import Capture
 from roboticks_tasks.profiles.values import Console
 from roboticks_tasks.serial_console.captures import find_capture, is_capturing, start_capture, stop_capture
@@ -328,6 +329,21 @@ def test_a_line_learns_that_its_capture_was_killed(start: Start, terminal: Termi
         until(lambda: not is_capturing(capture), "the end of the capture")
         with pytest.raises(TargetError, match=rf"is lost: its capture \(pid {capture.process.pid}\) has ended"):
             line.read(20.0)
+
+
+def test_teardown_says_that_a_capture_was_killed_and_only_once(start: Start, terminal: Terminal) -> None:
+    capture = start()
+    port = str(terminal.path)
+    os.kill(capture.process.pid, signal.SIGKILL)
+    until(lambda: not is_capturing(capture), "the end of the capture")
+    assert stop_capture_of(port) == "had been killed: the rest of console.log is missing"
+    assert stop_capture_of(port) == "not captured"
+
+
+def test_a_capture_that_has_ended_in_order_was_not_killed(start: Start, terminal: Terminal) -> None:
+    start()
+    assert stop_capture_of(str(terminal.path)) == "stopped"
+    assert stop_capture_of(str(terminal.path)) == "not captured"
 
 
 def test_one_client_at_a_time_writes(start: Start, terminal: Terminal) -> None:

@@ -142,3 +142,11 @@ def test_a_power_command_that_fails(bench: Bench, pty: PtyBoard, tmp_path: Path,
     power = f"power = {{ on = {command}, off = {command} }}"
     text = serial(pty, f'console = {{ port = "{pty.port}" }}', power) + manager("simulated", tmp_path / "root")
     assert words in refusal(bench, text)
+
+
+def test_a_console_at_the_wrong_speed(bench: Bench, tmp_path: Path) -> None:
+    with running_board(tmp_path / "wrong", wrong_speed=True) as pty:
+        console = f'console = {{ port = "{pty.port}", baudrate = 9600 }}'
+        reason = refusal(bench, serial(pty, console) + manager("simulated", tmp_path / "root"))
+    assert f"{pty.port} at 9600 baud is unreadable" in reason
+    assert "console.baudrate" in reason

@@ -131,10 +131,18 @@ def _impatient(board: Board, seconds: float) -> Board:
 
 def stop_capture_of(port: str) -> str:
     """Let go of the serial port, whichever run has it captured: the board is this run's."""
-    from roboticks_tasks.serial_console.captures import find_capture, stop_capture
+    from roboticks_tasks.serial_console.captures import stop_capture
+    from roboticks_tasks.serial_console.registration import find_capture, forget, killed_capture
 
     capture = find_capture(port)
-    return "not captured" if capture is None else stop_capture(capture)
+    if capture is not None:
+        return stop_capture(capture)
+    killed = killed_capture(port)
+    if killed is None:
+        return "not captured"
+    log.warning("teardown: the capture of %s was killed: what the board said since is not in %s", port, killed.log)
+    forget(killed)
+    return "had been killed: the rest of console.log is missing"
 
 
 def leave_links(profile: Profile, own: Link | None) -> str:
