@@ -16,9 +16,11 @@ from roboticks_tasks import state
 from roboticks_tasks.errors import (
     EXIT_PASSED,
     EXIT_REPORT_NOT_WRITTEN,
+    BoardError,
     Cancelled,
     ConfigError,
     RoboticksError,
+    TargetError,
     Verdict,
 )
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
@@ -97,7 +99,8 @@ class Record:
         """Take note of what ended the run outside any step."""
         if all(step.outcome == "ok" for step in self.run.steps):
             outside = time.monotonic() - self._begin - sum(step.duration for step in self.run.steps)
-            self.run = state.with_step(self.run, step_result("run", max(0.0, outside), error))
+            name = "connect" if isinstance(error, BoardError | TargetError) else "run"
+            self.run = state.with_step(self.run, step_result(name, max(0.0, outside), error))
 
     def _save(self, run: state.RunState, *, durable: bool = True) -> None:
         self.run = run
