@@ -26,8 +26,8 @@ AWKWARD_WORDS = [
 ]
 
 APPLETS = """
-    [ cat chmod cp dd dirname env find grep head kill ls mkdir mktemp mv od printf rm rmdir sed seq setsid sh sha256sum
-    sleep tail tar test tr true wc
+    [ cat chmod cp date dd df dirname env find grep head id kill ls mkdir mktemp mv od printf rm rmdir sed seq setsid sh
+    sha256sum sleep tail tar test tr true uname wc
 """
 """What a small board has."""
 

@@ -209,7 +209,7 @@ class Board:
         self.programs = folder / "programs"
         self.programs.mkdir()
         # The shell is this machine's: busybox's own does not look whether its programs are there.
-        self.target = TinyTarget(self.programs, without=("sh", *without), also=("sh", "uname"))
+        self.target = TinyTarget(self.programs, without=("sh", *without), also=("sh",))
         self.robot = Robot(folder)
         self.source = folder / "source"
         self.source.write_bytes(content)
