@@ -64,17 +64,18 @@ class Capturing:
         path = registration.socket_of(settings.port)
         self._clients = Clients(path, self._selector)
         self._selector.register(self._port, EVENT_READ)
+        # Before anybody knows that this process is here: the first signal must find the clean-up in place.
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._wake, EVENT_READ)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._end)
         self._registration = registration.file_of(settings.port, registration.SUFFIX)
         registration.register(self._registration, port=settings.port, log=settings.log, socket=str(path))
 
     def run(self) -> None:
         """Capture until a signal comes, or nothing is left to capture into."""
-        wake, waker = socket.socketpair()
-        waker.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        self._selector.register(wake, EVENT_READ)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._end)
         check = time.monotonic() + CHECK
         while not self._ended:
             now = time.monotonic()
