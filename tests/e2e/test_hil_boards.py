@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.pty_board import running_board
+from tests.contract.pty_board import PtyBoard, running_board
 from tests.contract.sshd import running_sshd
 from tests.e2e.bench import Bench
 from tests.e2e.board_profiles import manager, over_serial, over_ssh
@@ -115,27 +115,29 @@ def test_the_main_job_passes_with_the_python_bindings(
     assert [each["name"] for each in result["compositions"]] == ["HelloWorldComposition"]
 
 
-def test_the_main_job_passes_on_a_microcontroller_of_which_only_the_console_is_known(
-    bench: Bench, tmp_path: Path, suite: str
-) -> None:
-    with running_board(tmp_path / "pty", powered=False, firmware="MCU-001") as pty:
-        bench.profile(
-            "mcu",
-            f"""
+def microcontroller(pty: PtyBoard, root: Path, suite: str, *, power: str) -> str:
+    """Return a profile of a board that has no shell; `power` is one more setting of its power."""
+    switch = f'on = ["{pty.power_command}", "on"], off = ["{pty.power_command}", "off"]'
+    return f"""
 backend = "{NO_PLATFORM}"
 
 [[boards]]
 id = "mcu-1"
 identity = {{ dsn = "MCU-001" }}
 console = {{ port = "{pty.port}" }}
-power = {{ on = ["{pty.power_command}", "on"], off = ["{pty.power_command}", "off"], \
-state = ["{pty.power_command}", "state"], safe = "off" }}
+power = {{ {switch}, state = ["{pty.power_command}", "state"], {power} }}
 
 [session]
 request = "none"
-{manager("firmware", tmp_path / "root")}
-{suite}""",
-        )
+{manager("firmware", root)}
+{suite}"""
+
+
+def test_the_main_job_passes_on_a_microcontroller_of_which_only_the_console_is_known(
+    bench: Bench, tmp_path: Path, suite: str
+) -> None:
+    with running_board(tmp_path / "pty", powered=False, firmware="MCU-001") as pty:
+        bench.profile("mcu", microcontroller(pty, tmp_path / "root", suite, power='safe = "off"'))
         done = bench.run("hil-test", "--profile", "mcu")
         assert done.code == 0, done.err
         assert pty.phase == "off"
@@ -151,22 +153,7 @@ request = "none"
 
 def test_the_wrong_microcontroller_is_an_error_of_the_bench(bench: Bench, tmp_path: Path, suite: str) -> None:
     with running_board(tmp_path / "pty", firmware="MCU-002") as pty:
-        bench.profile(
-            "mcu",
-            f"""
-backend = "{NO_PLATFORM}"
-
-[[boards]]
-id = "mcu-1"
-identity = {{ dsn = "MCU-001" }}
-console = {{ port = "{pty.port}" }}
-power = {{ on = ["{pty.power_command}", "on"], off = ["{pty.power_command}", "off"], at_start = "cycle" }}
-
-[session]
-request = "none"
-{manager("firmware", tmp_path / "root")}
-{suite}""",
-        )
+        bench.profile("mcu", microcontroller(pty, tmp_path / "root", suite, power='at_start = "cycle"'))
         done = bench.run("hil-test", "--profile", "mcu")
     assert done.code == 12
     result = bench.result(bench.latest_of("mcu"))
