@@ -98,6 +98,8 @@ def create(artifacts: Path, profile: Profile) -> RunState:
     try:
         for name in STALE_FILES:
             (artifacts / name).unlink(missing_ok=True)
+        for part in artifacts.glob("console.log.*"):  # a long log is kept in several
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise _not_writable(artifacts, error) from error
     now = datetime.now(UTC)

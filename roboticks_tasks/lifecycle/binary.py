@@ -30,7 +30,7 @@ sha256sum <"$1" 2>/dev/null || echo -
 """
 """One round trip: whose machine code runs there, is there a deployment, and what is known of the files $1 and $3."""
 
-MISSING, NO_FILE, NO_PROGRAM = 3, 4, 5
+MISSING, NO_FILE = 3, 4
 
 
 def ensure_binary(profile: Profile, *, target: Target | None = None, cache: Path | None = None) -> Binary:

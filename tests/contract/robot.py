@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roboticks_tasks.targets import Target
 from roboticks_tasks.targets.detached import Detached, spawn_detached
 from roboticks_tasks.targets.watch import START, Look, Position, watch
 from tests.conditions import until
+
+
+@contextmanager
+def running_robot(target: Target, folder: Path) -> Iterator[Robot]:
+    """Lend a folder on the target; what was started in it is killed afterwards, with its group."""
+    robot = Robot(target, folder)
+    os.mkfifo(folder / "go")
+    yield robot
+    for process in robot.started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 class Robot:

@@ -17,7 +17,7 @@ from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets import detached as processes
 from roboticks_tasks.targets.detached import Detached, find_detached, is_alive, parse_pid_file, spawn_detached, stop
 from tests.conditions import until
-from tests.contract.robot import Robot, runs
+from tests.contract.robot import Robot, running_robot, runs
 from tests.contract.shells import AWKWARD_WORDS, SHELLS
 
 
@@ -29,12 +29,8 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture
 def robot(target: Target, tmp_path: Path) -> Iterator[Robot]:
-    robot = Robot(target, tmp_path)
-    os.mkfifo(tmp_path / "go")
-    yield robot
-    for process in robot.started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with running_robot(target, tmp_path) as one:
+        yield one
 
 
 def test_a_detached_process_outlives_its_command_and_is_found_by_its_pid_file(robot: Robot) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets.detached import Detached, identity_of
 from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.targets.watch import MOST_LOG, START, TICK, Position
-from tests.contract.robot import Robot
+from tests.contract.robot import Robot, running_robot
 from tests.contract.shells import SHELLS
 
 
@@ -30,12 +29,8 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture
 def robot(target: Target, tmp_path: Path) -> Iterator[Robot]:
-    robot = Robot(target, tmp_path)
-    os.mkfifo(tmp_path / "go")
-    yield robot
-    for process in robot.started:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    with running_robot(target, tmp_path) as one:
+        yield one
 
 
 class Reader:

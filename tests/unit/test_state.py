@@ -48,7 +48,7 @@ def test_run_folders_of_the_same_second_differ(tmp_path: Path) -> None:
 
 def test_a_new_run_removes_what_could_be_taken_for_its_own_and_nothing_else(tmp_path: Path) -> None:
     keep = ("test-run.log", "notes.txt")
-    for name in (*state.STALE_FILES, *keep):
+    for name in (*state.STALE_FILES, "console.log.1", *keep):
         (tmp_path / name).write_text("old")
     state.create(tmp_path, SIM)
     assert {path.name for path in tmp_path.iterdir()} == {state.STATE_FILE, *keep}
