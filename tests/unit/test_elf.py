@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -258,9 +257,3 @@ def test_a_damaged_program_breaks_no_reading(
     file.write_bytes(content[:end])
     elf.needed_glibc(file)
     elf.loader(bytes(content[:end]))
-
-
-def test_the_targets_glibc_is_what_it_says_itself() -> None:
-    done = subprocess.run(["getconf", "GNU_LIBC_VERSION"], capture_output=True, text=True)
-    version = done.stdout.removeprefix("glibc ").split(".")
-    assert elf.target_glibc(LocalTarget()) == ((int(version[0]), int(version[1])) if done.returncode == 0 else None)

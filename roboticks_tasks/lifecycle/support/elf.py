@@ -181,11 +181,6 @@ def _needed_versions(content: mmap) -> Iterator[str]:
         library += following
 
 
-def target_glibc(target: Target) -> tuple[int, int] | None:
-    """Return the version of the target's glibc, None when it has another C library."""
-    return _parse(target.run(["sh", "-c", C_LIBRARY], repeatable=True).text)
-
-
 def _parse(text: str) -> tuple[int, int] | None:
     match = GLIBC.search(text)
     return (int(match[1]), int(match[2])) if match else None
