@@ -124,6 +124,12 @@ class UnreachableError(BoardError):
     """The board does not answer; it may be booting, or without power."""
 
 
+class TeardownError(RoboticksError):
+    """teardown: some part could not be confirmed; told by the report, never raised."""
+
+    exit_code = 17
+
+
 class TargetError(RoboticksError):
     """A command could not be run on the target; the step that it broke wraps it and gives the exit code."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,7 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something that happened; `at` is the wall clock in seconds since the epoch."""
+    """Something that happened; `at` is the wall clock in seconds since the epoch.
+
+    It is for people, and goes back when the clock is set back: what came first is told by the order of the lines, how
+    long something took by its `duration`.
+    """
 
     at: float = msgspec.field(default_factory=time.time)
 
@@ -53,6 +59,10 @@ class RunFinished(Event, frozen=True, tag="run-finished"):
     duration: float
 
 
+AnyEvent = RunStarted | StepStarted | StepFinished | RunFinished
+"""Every kind of event, told apart by the word under `event`."""
+
+
 class Sink(Protocol):
     """Whoever wants to know."""
 
@@ -76,14 +86,47 @@ def fan_out(sinks: Iterable[Sink]) -> Sink:
 
 
 def write_jsonl(path: Path) -> Sink:
-    """Return a sink that appends each event to `path` as one line of JSON."""
+    """Return a sink that appends each event to `path` as one line of JSON, in one write; `read_events` reads them."""
 
     def append(event: Event) -> None:
+        line = _encode(event)
         # A full disk ends no run here: what has to be on disk is in run.json and result.json.
-        with suppress(OSError), path.open("ab") as stream:
-            stream.write(msgspec.json.encode(event) + b"\n")
+        with suppress(OSError), path.open("a+b", buffering=0) as stream:
+            stream.write(line if _ends_whole(stream) else b"\n" + line)
 
     return append
+
+
+def read_events(path: Path) -> list[AnyEvent]:
+    """Read what `write_jsonl` has written, however its writer ended, in the order in which it happened.
+
+    A last line that was cut off and lines that are no event are passed over; a file that cannot be read holds none.
+    """
+    events: list[AnyEvent] = []
+    with suppress(OSError):
+        decoder = msgspec.json.Decoder(AnyEvent)
+        for line in path.read_bytes().split(b"\n"):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                events.append(decoder.decode(line))
+    return events
+
+
+def _ends_whole(stream: io.FileIO) -> bool:
+    """Tell whether the file is empty or its last line complete: one whose writer was killed must not swallow ours."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
+
+
+def _encode(event: Event) -> bytes:
+    try:
+        return msgspec.json.encode(event) + b"\n"
+    except UnicodeEncodeError:  # a path that is no text is part of a sentence
+        values = msgspec.to_builtins(event)
+        words = {name: value for name, value in values.items() if isinstance(value, str)}
+        printable = {name: word.encode("utf-8", "backslashreplace").decode() for name, word in words.items()}
+        return msgspec.json.encode({**values, **printable}) + b"\n"
 
 
 def ignore(event: Event) -> None:

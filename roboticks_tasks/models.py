@@ -177,7 +177,10 @@ class StepResult(Value, frozen=True, kw_only=True):
 
 
 class RunResult(Value, frozen=True, kw_only=True):
-    """A finished run: the content of result.json, and the contract with CI."""
+    """A finished run: the content of result.json, and the contract with CI.
+
+    `kept_until` (ISO 8601) is when a run that failed, and was to be kept for a look at it, is torn down.
+    """
 
     run_id: str
     profile: str
@@ -192,3 +195,4 @@ class RunResult(Value, frozen=True, kw_only=True):
     compositions: tuple[Composition, ...] = ()
     tests: PytestResult | None = None
     teardown: TeardownReport | None = None
+    kept_until: str | None = None

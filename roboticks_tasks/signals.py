@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -25,14 +26,32 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._received_at = 0.0
         self._armed = False
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the first signal, 0.0 when none has come."""
+        return 0.0 if self.received is None else time.monotonic() - self._received_at
+
+    def inherit(self, handler: object) -> None:
+        """Take over what the handlers of an outer block have received between its beginning and that of ours."""
+        outer = getattr(handler, "__self__", None)
+        if self.received is None and isinstance(outer, Interruption):
+            self.received, self._received_at = outer.received, outer._received_at
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Remember the first signal, and raise Cancelled if the work is under way; every later one is ignored."""
         if self.received is None:
+            self._received_at = time.monotonic()
             self.received = number
             if self._armed:
                 raise Cancelled(number)
+
+    def check(self) -> None:
+        """Raise Cancelled if a signal has come: what it raised may have been swallowed, by an import say."""
+        if self._armed and self.received is not None:
+            raise Cancelled(self.received)
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -50,6 +69,22 @@ class Interruption:
 
 
 @contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Let SIGINT end the process at once during the block, as SIGTERM does, for imports before anything has begun.
+
+    An exception would do where nobody swallows it; extension modules that are being loaded do, now and then.
+    """
+    if signal.getsignal(signal.SIGINT) != signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
 def handled() -> Iterator[Interruption]:
     """Install the handlers for the block; in another thread than the main one nothing is installed."""
     interruption = Interruption()
@@ -59,6 +94,8 @@ def handled() -> Iterator[Interruption]:
     # Whoever starts us with nohup wants us to survive the terminal.
     wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
     previous = {number: signal.signal(number, interruption.handle) for number in wanted}
+    for handler in previous.values():
+        interruption.inherit(handler)
     try:
         yield interruption
     finally:
@@ -66,13 +103,20 @@ def handled() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
+def ignore() -> None:
+    """Ignore the signals to the end of the process: its exit code is decided."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def end_with_parent(environ: Mapping[str, str]) -> None:
     """Have the kernel send us SIGTERM when our parent dies, if whoever started us asked for it.
 
-    nox dies of SIGTERM at once and leaves its children running; the variable that asks is set by our noxfile.
+    nox dies of SIGTERM at once and leaves its children running; the variable that asks is set by our noxfile. So do the
+    shells of CI systems, which signal nobody else: where `CI` is set our parent counts, unless the variable is 0.
     """
-    parent = environ.get(PARENT_VARIABLE, "")
-    if not parent.isdecimal():
+    parent = environ.get(PARENT_VARIABLE) or (str(os.getppid()) if environ.get("CI") else "")
+    if not parent.isdecimal() or int(parent) == 0:
         return
     import ctypes
 

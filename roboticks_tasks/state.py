@@ -12,6 +12,9 @@ from typing import Any
 
 import msgspec
 
+from roboticks_tasks import processes
+from roboticks_tasks.disk import not_writable, reserve
+from roboticks_tasks.disk import write_atomically as write_atomically  # noqa: PLC0414 - theirs, who write beside a run
 from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.models import (
     BackendRef,
@@ -20,6 +23,7 @@ from roboticks_tasks.models import (
     Deployment,
     DeviceManager,
     Dsn,
+    Process,
     PytestResult,
     Session,
     StepResult,
@@ -29,9 +33,13 @@ from roboticks_tasks.models import (
 from roboticks_tasks.profiles import Profile, board_of, candidates
 
 STATE_FILE = "run.json"
+RESULT_FILE = "result.json"
 
-STALE_FILES = (STATE_FILE, "console.log", "device-manager.log", "pytest.log", "result.json", "results.xml")
+STALE_FILES = (STATE_FILE, RESULT_FILE, "console.log", "device-manager.log", "pytest.log", "results.xml")
 """What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
+
+STALE_PARTS = ("console.log.*", ".pytest.log.from-*")
+"""Likewise: a long log is kept in several parts."""
 
 
 class NoRunError(ConfigError):
@@ -43,7 +51,8 @@ class RunState(Value, frozen=True, kw_only=True):
 
     `board_id` is the leased board. `root` and `platform_directory` are absolute: a later step may run in another
     working directory. `running` is the step that has begun and not ended: when its process is gone, it was killed.
-    `signal` ended the run.
+    `signal` ended the run. `process` is the one that began it; `guard` tears it down when that is gone, or, for a run
+    that is kept to be looked at, at the time `kept_until` (ISO 8601).
     """
 
     version: int = 1
@@ -55,6 +64,9 @@ class RunState(Value, frozen=True, kw_only=True):
     platform_directory: str | None = None
     running: str | None = None
     signal: int | None = None
+    process: Process | None = None
+    guard: Process | None = None
+    kept_until: str | None = None
     steps: tuple[StepResult, ...] = ()
     board: BoardRef | None = None
     binary: Binary | None = None
@@ -98,10 +110,12 @@ def create(artifacts: Path, profile: Profile) -> RunState:
     try:
         for name in STALE_FILES:
             (artifacts / name).unlink(missing_ok=True)
-        for part in artifacts.glob("console.log.*"):  # a long log is kept in several
-            part.unlink(missing_ok=True)
+        for pattern in STALE_PARTS:
+            for part in artifacts.glob(pattern):
+                part.unlink(missing_ok=True)
     except OSError as error:
-        raise _not_writable(artifacts, error) from error
+        raise not_writable(artifacts, error) from error
+    reserve(artifacts)
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     state = RunState(
@@ -111,6 +125,7 @@ def create(artifacts: Path, profile: Profile) -> RunState:
         board_id=board_of(profile).id,
         root=profile.device_manager.root,
         platform_directory=profile.local_platform.directory,
+        process=own_process(),
     )
     save(artifacts, state)
     return state
@@ -162,37 +177,20 @@ def save(artifacts: Path, state: RunState, *, durable: bool = True) -> None:
     write_atomically(artifacts / STATE_FILE, content, durable=durable)
 
 
+def own_process() -> Process:
+    """Return this process."""
+    pid = os.getpid()
+    return Process(pid=pid, start_time=processes.start_time(pid) or 0)
+
+
 def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
     """Return the state with a step that ended, and its value; a repeated step replaces what it left before."""
     steps = (*(each for each in state.steps if each.name != step.name), step)
     return msgspec.structs.replace(state, steps=steps, running=None, **values)
 
 
-def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file so that it is either whole or as it was before; ConfigError when the folder does not take it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise _not_writable(path.parent, error) from error
-
-
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_writable(folder, error) from error
-
-
-def _not_writable(folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"the output folder {folder} cannot be written: {error.strerror}",
-        remedy="free space or choose another one with --artifacts",
-    )
+        raise not_writable(folder, error) from error

@@ -10,7 +10,11 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """A moment that does not move when the wall clock jumps; in seconds from its creation."""
+    """A moment that does not move when the wall clock jumps; in seconds from its creation.
+
+    The time that a process is stopped counts, as for everyone who waits for it; that for which the machine sleeps does
+    not: nothing could happen in it.
+    """
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds

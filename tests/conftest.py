@@ -13,9 +13,10 @@ from roboticks_tasks import bench
 
 @pytest.fixture(scope="session", autouse=True)
 def own_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep leases and quarantine of the tests apart from those of this machine's real boards."""
+    """Keep leases, quarantine and ledger of the tests apart from those of this machine's real boards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(bench.VARIABLE, str(tmp_path_factory.mktemp("bench")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

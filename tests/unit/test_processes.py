@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from roboticks_tasks import processes
+from tests.conditions import until
 
 
 @pytest.fixture
@@ -91,3 +94,54 @@ def test_what_is_gone_counts_as_stopped(sleeper: subprocess.Popen[bytes]) -> Non
     sleeper.kill()
     sleeper.wait()
     assert processes.stop(sleeper.pid, started)
+
+
+@contextmanager
+def carrier(**variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with these variables in its environment."""
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **variables}, start_new_session=True)
+    try:
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sleep"), "it is executed")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_carries_a_runs_id_is_found_and_nobody_else(tmp_path: Path) -> None:
+    run = f"run-{tmp_path}"
+    with carrier(**{processes.COOKIE: run}) as ours, carrier(**{processes.COOKIE: f"{run}1"}), carrier(WORDS=run):
+        assert processes.carriers(run) == [(ours.pid, processes.start_time(ours.pid))]
+
+
+def test_a_sweep_stops_what_carries_the_runs_id_even_when_it_ignores_sigterm(tmp_path: Path) -> None:
+    run = f"run-{tmp_path}"
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    deaf = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, processes.COOKIE: run}, stdout=subprocess.PIPE
+    )
+    try:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        with carrier(**{processes.COOKIE: run}) as other:
+            assert processes.sweep(run, grace=0.1) == 2
+            assert (other.wait(), deaf.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
+    finally:
+        deaf.kill()
+        deaf.communicate()
+
+
+def test_a_sweep_spares_the_one_who_sweeps_and_its_ancestors(tmp_path: Path) -> None:
+    run = f"run-{tmp_path}"
+    sweep = f"from roboticks_tasks import processes; print(processes.sweep({run!r}))"
+    # Another command after it, so that the shell does not become what it starts.
+    outer = ["sh", "-c", '"$@"; echo alive', "sh", sys.executable, "-c", sweep]
+    done = subprocess.run(outer, env={**os.environ, processes.COOKIE: run}, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "alive"]
+
+
+def test_what_is_started_in_a_marked_block_carries_the_runs_id() -> None:
+    show = [sys.executable, "-c", f"import os; print(os.environ.get({processes.COOKIE!r}))"]
+    with processes.marked("some-run"):
+        assert subprocess.run(show, capture_output=True, text=True).stdout == "some-run\n"
+    assert processes.COOKIE not in os.environ

@@ -137,6 +137,30 @@ with handled() as interruption:
     assert done.stdout == "None\n", done.stderr
 
 
+def test_what_came_in_an_outer_block_keeps_the_work_of_an_inner_one_from_beginning() -> None:
+    done = run("""
+with handled() as outer_block:
+    send("SIGTERM")
+    try:
+        with handled() as interruption, interruption.raising():
+            print("begun")
+    except Cancelled as error:
+        print(error, interruption.elapsed >= 0, outer_block.elapsed > 0)
+""")
+    assert done.stdout == "signal 15 True True\n", done.stderr
+
+
+def test_at_the_end_of_a_process_no_signal_changes_its_exit_code() -> None:
+    done = run("""
+from roboticks_tasks.signals import ignore
+ignore()
+for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    send(name)
+sys.exit(3)
+""")
+    assert done.returncode == 3, done.stderr
+
+
 def test_an_unhandled_cancellation_is_told_from_a_bug_by_its_kind() -> None:
     assert issubclass(Cancelled, KeyboardInterrupt)
     assert not issubclass(Cancelled, Exception)
