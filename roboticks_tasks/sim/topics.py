@@ -27,6 +27,7 @@ DEVICE_RULES: tuple[tuple[str, str], ...] = (
     ("publish", "roboticks/fleet/{dsn}/file_upload/request"),
     ("subscribe", "roboticks/fleet/{dsn}/session/response"),
     ("subscribe", "roboticks/fleet/{dsn}/file_upload/response"),
+    ("subscribe", "roboticks/fleet/{dsn}/logs/response"),
     ("subscribe", "roboticks/devices/{dsn}/commands"),
     ("subscribe", COMMANDS_BROADCAST),
 )
@@ -61,6 +62,11 @@ def session_response(dsn: str) -> str:
 def file_upload_response(dsn: str) -> str:
     """Return the topic on which the platform answers with an upload URL."""
     return f"roboticks/fleet/{dsn}/file_upload/response"
+
+
+def logs_response(dsn: str) -> str:
+    """Return the topic on which the platform says that it has stored log messages (our choice: not documented)."""
+    return f"roboticks/fleet/{dsn}/logs/response"
 
 
 def device_commands(dsn: str) -> str:

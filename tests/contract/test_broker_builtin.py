@@ -216,6 +216,12 @@ class StuckTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Accept any."""
 
+    def pause_reading(self) -> None:
+        """Go on: what is given to it by hand was read already."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep it."""
         self.written += bytes(data)

@@ -130,6 +130,17 @@ def test_a_wrong_method_is_405_in_json(platform: Platform) -> None:
     assert "detail" in response.json()
 
 
+def test_a_405_names_every_method_of_the_path(platform: Platform) -> None:
+    allowed = platform.call("PUT", "devices/SIM-00000000").headers["Allow"]
+    assert set(allowed.split(", ")) == {"GET", "HEAD", "PATCH", "DELETE"}
+    assert platform.call("HEAD", "devices").status_code == 200
+
+
+@pytest.mark.parametrize("since", ["0.5", "1e9", "2.5e-200", ".5"])
+def test_seconds_are_taken_as_programs_write_numbers(platform: Platform, since: str) -> None:
+    assert platform.call("GET", "sessions", params={"since": since}).status_code == 200
+
+
 def test_registration_answers_all_that_a_device_needs(platform: Platform, serial: str) -> None:
     response = platform.register(serial)
     assert response.status_code == 201

@@ -24,9 +24,10 @@ from roboticks_tasks.sim.device_manager import (
     uplink,
 )
 from roboticks_tasks.sim.device_manager.endings import Ending
-from roboticks_tasks.sim.device_manager.journal import Entry, Journal
+from roboticks_tasks.sim.device_manager.journal import Journal
 from roboticks_tasks.sim.device_manager.link import Link
 from roboticks_tasks.sim.device_manager.settings import Settings
+from roboticks_tasks.sim.device_manager.spool import Entry
 from roboticks_tasks.sim.device_manager.state import State
 
 
@@ -114,9 +115,10 @@ def test_the_notice_about_dropped_messages_drops_no_other(tmp_path: Path) -> Non
     for number in range(journal.BACKLOG + 3):
         book.info("m", f"message {number}")
 
-    batch = shipper._next_batch()["messages"]
+    batch = shipper._next_batch()
 
-    assert batch[0]["message"] == "message 3"
+    assert batch is not None
+    assert batch["messages"][0]["message"] == "message 3"
     assert book.backlog[-1][1]["message"] == "3 older messages were dropped: the platform was away too long"
     assert book.dropped == 0
 

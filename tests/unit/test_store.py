@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import sqlite3
@@ -16,7 +17,14 @@ import pytest
 
 from roboticks_tasks.sim.platform import messages, store, store_devices, store_retention, store_sessions
 from roboticks_tasks.sim.platform.throttle import Throttle
-from roboticks_tasks.sim.topics import file_upload_request, heartbeat, logs, session_response, sessions
+from roboticks_tasks.sim.topics import (
+    file_upload_request,
+    heartbeat,
+    logs,
+    logs_response,
+    session_response,
+    sessions,
+)
 
 log = logging.getLogger("tests.store")
 
@@ -121,8 +129,8 @@ def test_the_reading_side_cannot_write(path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "values"),
     [
-        ("SELECT * FROM logs WHERE session_id = ? ORDER BY timestamp, id", ("s",)),
-        ("SELECT * FROM logs WHERE device_id = ? AND timestamp >= ? ORDER BY timestamp, id", ("d", 1)),
+        ("SELECT * FROM logs WHERE session_id = ? ORDER BY timestamp, sequence, id", ("s",)),
+        ("SELECT * FROM logs WHERE device_id = ? AND timestamp >= ? ORDER BY timestamp, sequence, id", ("d", 1)),
         ("SELECT * FROM sessions WHERE device_id = ? AND status = 'active'", ("d",)),
         ("SELECT * FROM sessions WHERE started_at >= ? ORDER BY started_at DESC", (1,)),
         ("SELECT * FROM devices WHERE id = ?1 OR dsn = ?1", ("d",)),
@@ -152,7 +160,7 @@ def test_silence_shows_as_offline_after_three_intervals(
 ) -> None:
     identity, dsn = register(connection)
     clock = [1_000_000_000_000_000]
-    monkeypatch.setattr(store_devices, "now", lambda: clock[0])
+    monkeypatch.setattr(store_devices, "moment", lambda: clock[0])
     store_devices.beat(connection, identity, online=True, metrics=None, compositions=None, interval=None)
     seen = []
     for seconds in (0, 15, 15.1):
@@ -373,3 +381,109 @@ def test_log_batches_of_a_deleted_session_are_forgotten(connection: sqlite3.Conn
     while store_retention.forget(connection, before=0):
         pass
     assert counts(connection) == [1, 2, 2]
+
+
+# --- batches that come again, sessions that are only presumed to have ended -------------------------------------------
+
+
+def batch_of(sequence: int, *texts: str, **more: object) -> bytes:
+    """Return a log batch of messages that all have the same time."""
+    entries = [{"timestamp_us": 1, "level": "INFO", "module": "m", "message": text} for text in texts]
+    return json.dumps({"sequence": sequence, "boot_id": "b", "messages": entries, **more}).encode()
+
+
+def test_batches_in_any_order_read_in_theirs(connection: sqlite3.Connection) -> None:
+    identity, dsn = register(connection)
+    sent = [(logs(dsn), batch_of(*batch)) for batch in ((3, "e"), (1, "a", "b"), (3, "e"), (2, "c", "d"))]
+    assert messages.apply(connection, sent, throttle=Throttle(log)) == []
+    found, _ = store_sessions.logs(connection, device=identity, wanted=store_sessions.Filter(), offset=0, limit=9)
+    assert [each["message"] for each in found] == list("abcde")
+
+
+def test_who_wants_a_receipt_gets_one_also_for_what_came_before_or_is_refused(connection: sqlite3.Connection) -> None:
+    _, dsn = register(connection)
+    wrong = json.dumps({"sequence": 2, "boot_id": "b", "messages": 5, "receipt": True}).encode()
+    sent = [(logs(dsn), batch_of(1, "a", receipt=True))] * 2 + [(logs(dsn), wrong)]
+    replies = messages.apply(connection, sent, throttle=Throttle(log))
+    stored = {"boot_id": "b", "sequence": 1}
+    refused = {"boot_id": "b", "sequence": 2, "error": "messages: must be a list"}
+    assert replies == [(logs_response(dsn), body) for body in (stored, stored, refused)]
+
+
+def test_a_batch_that_we_fail_on_is_not_asked_for_again(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dsn = register(connection)
+    monkeypatch.setattr(store_sessions, "add_logs", lambda *_, **__: 1 // 0)
+    sent = [(logs(dsn), batch_of(1, "a", receipt=True)), (logs(dsn), batch_of(2, "b"))]
+    replies = messages.apply(connection, sent, throttle=Throttle(log))
+    assert replies == [(logs_response(dsn), {"boot_id": "b", "sequence": 1, "error": messages.FAILED})]
+
+
+def test_the_end_that_a_device_tells_beats_the_one_that_was_presumed(connection: sqlite3.Connection) -> None:
+    identity, _ = register(connection)
+    session, _ = store_sessions.create(connection, identity, request="r", name="n", metadata={}, started_at=1)
+    store_sessions.give_up(connection, session)
+    presumed = store_sessions.find(connection, session)
+    assert presumed is not None
+    assert presumed["status"] == "failed"
+    for status in ("completed", "failed"):
+        assert (
+            store_sessions.complete(connection, identity, session=session, status=status, ended_at=5_000_000)
+            == "completed"
+        )
+    store_sessions.revive(connection, identity, session)
+    ended = store_sessions.find(connection, session)
+    assert ended is not None
+    assert (ended["status"], ended["ended_at"]) == ("completed", "1970-01-01T00:00:05.000000Z")
+    assert store_sessions.create(connection, identity, request="r", name="n", metadata={}, started_at=1) == (
+        session,
+        "completed",
+    )
+
+
+def test_a_session_does_not_come_back_beside_a_newer_one(connection: sqlite3.Connection) -> None:
+    identity, _ = register(connection)
+    old, new = (
+        store_sessions.create(connection, identity, request=request, name="n", metadata={}, started_at=1)[0]
+        for request in ("1", "2")
+    )
+    store_sessions.revive(connection, identity, old)
+    sessions_now = [store_sessions.find(connection, session) for session in (old, new)]
+    assert [session["status"] for session in sessions_now if session] == ["failed", "active"]
+
+
+def test_only_devices_that_have_been_there_are_missed(connection: sqlite3.Connection) -> None:
+    found = []
+    for number, beats in enumerate(([], [True], [True, False])):
+        identity, _ = register(connection, str(number))
+        for online in beats:
+            store_devices.beat(connection, identity, online=online, metrics=None, compositions=None, interval=None)
+        found.append(store_sessions.create(connection, identity, request="r", name="n", metadata={}, started_at=1)[0])
+    assert store_sessions.abandoned(connection) == found[2:]
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        for statement in store.SCHEMA:
+            text = statement.replace(" presumed INTEGER NOT NULL DEFAULT 0,", "").replace(" heard_at INTEGER,", "")
+            text = text.replace("timestamp, sequence)", "timestamp)")
+            old.execute(text.replace(", sequence INTEGER NOT NULL DEFAULT 0)", ")"))
+        old.execute("PRAGMA user_version = 1")
+        old.execute("PRAGMA journal_mode = WAL")
+        old.execute(
+            "INSERT INTO devices (id, serial, dsn, name, type, environment, test_device, created_at)"
+            " VALUES ('d', 's', 'SIM-1', 'n', 't', 'test', 1, 1)"
+        )
+        old.execute(
+            "INSERT INTO logs (device_id, timestamp, level, module, message, kept_at) VALUES ('d',1,'I','m','x',1)"
+        )
+        old.commit()
+    for _ in range(2):
+        with closing(store.connect(path)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION
+            wanted = store_sessions.Filter()
+            found, _total = store_sessions.logs(connection, device="d", wanted=wanted, offset=0, limit=9)
+            assert [each["message"] for each in found] == ["x"]
+            store_sessions.create(connection, "d", request="r", name="n", metadata={}, started_at=1)
+    assert int.from_bytes(path.read_bytes()[60:64], "big") == store.VERSION

@@ -22,6 +22,7 @@ def test_the_topics_are_those_of_the_documentation() -> None:
     assert topics.file_upload_request(OWN) == "roboticks/fleet/SIM-0A1B2C3D/file_upload/request"
     assert topics.session_response(OWN) == "roboticks/fleet/SIM-0A1B2C3D/session/response"
     assert topics.file_upload_response(OWN) == "roboticks/fleet/SIM-0A1B2C3D/file_upload/response"
+    assert topics.logs_response(OWN) == "roboticks/fleet/SIM-0A1B2C3D/logs/response"
     assert topics.device_commands(OWN) == "roboticks/devices/SIM-0A1B2C3D/commands"
     assert topics.COMMANDS_BROADCAST == "roboticks/fleet/commands"
 
@@ -30,7 +31,7 @@ def test_the_topics_are_those_of_the_documentation() -> None:
 @given(dsns)
 def test_a_device_may_do_exactly_what_the_rules_say(dsn: str) -> None:
     publishes = [topics.heartbeat, topics.sessions, topics.logs, topics.file_upload_request]
-    subscribes = [topics.session_response, topics.file_upload_response, topics.device_commands]
+    subscribes = [topics.session_response, topics.file_upload_response, topics.logs_response, topics.device_commands]
     granted = {("publish", topic(dsn)) for topic in publishes} | {("subscribe", topic(dsn)) for topic in subscribes}
     granted.add(("subscribe", topics.COMMANDS_BROADCAST))
     everything = {topic for _, topic in granted}

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from roboticks_tasks.sim.device_manager.credentials import Credentials
     from roboticks_tasks.sim.device_manager.registration import Registration
 
-KEEPALIVE = 15
 ANSWER_TIMEOUT = 5.0
 OFFLINE = {"status": "offline"}
 
@@ -40,20 +39,26 @@ class Connection:
         registration: Registration,
         credentials: Credentials,
         *,
+        keepalive: int,
         on_message: Callable[[str, bytes], None],
         on_acknowledged: Callable[[int], None],
     ) -> None:
-        """`on_message(topic, payload)`; `on_acknowledged(mid)` for what was published with QoS 1."""
+        """`on_message(topic, payload)`; `on_acknowledged(mid)` for what was published with QoS 1.
+
+        After `keepalive` seconds of silence the broker is asked for a sign of life, and has as long to give it.
+        """
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = loop.create_future()
         self.denied: list[str] = []
         self._subscribed: asyncio.Future[None] = loop.create_future()
-        self._host, self._port = registration.host, registration.port
+        self._clock_words = registration.clock_words
+        self._host, self._port, self._keepalive = registration.host, registration.port, keepalive
         self._keeper: asyncio.Task[None] | None = None
         dsn = registration.dsn
         self._wanted = (
             topics.session_response(dsn),
             topics.file_upload_response(dsn),
+            topics.logs_response(dsn),
             topics.device_commands(dsn),
             topics.COMMANDS_BROADCAST,
         )
@@ -75,9 +80,12 @@ class Connection:
         """
         broker = f"the broker at {self._host}:{self._port}"
         try:
-            await offload(lambda: self._client.connect(self._host, self._port, KEEPALIVE))
+            await offload(lambda: self._client.connect(self._host, self._port, self._keepalive))
         except ssl.SSLError as error:
-            raise LinkError(f"no TLS with {broker}: {error.reason or error}", refused=True) from error
+            # Of certificates nothing is wrong more often than the clock by which they are judged.
+            reason = getattr(error, "verify_message", None) or error.reason or error
+            words = "; ".join(filter(None, [f"no TLS with {broker}: {reason}", self._clock_words]))
+            raise LinkError(words, refused=True) from error
         except OSError as error:
             raise LinkError(f"{broker} is not reachable: {error.strerror or error}") from error
         self._watch()

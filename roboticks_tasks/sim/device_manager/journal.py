@@ -1,4 +1,4 @@
-"""The log: one line per message to stderr and to the log file, and a bounded backlog for the platform."""
+"""The log: one line per message to stderr and to the log file, and one into the spool for the platform."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from roboticks_tasks.sim.device_manager.spool import Entry, Spool
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 BACKLOG = 10_000
-"""Messages kept for the platform while it is away: the size of the ring buffer in the platform's log design."""
+"""Messages kept in memory when the spool takes none: the size of the ring buffer in the platform's log design."""
 
 LONGEST_MESSAGE = 8_192
 """Characters of one message; the MQTT limit documented for the platform is 128 KB for a whole batch."""
-
-Entry = tuple[str | None, dict[str, Any]]
-"""The session that was active when the message was written, and the message as the platform gets it."""
 
 
 class Journal:
     """Where every message goes; `session_id` is the session that new messages belong to."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the log file; Ending when that is not possible."""
+    def __init__(self, path: Path, spool: Spool | None = None) -> None:
+        """Open the log file; Ending when that is not possible. Without a spool messages wait in memory."""
         self.path = path
+        self.spool = spool
         self.session_id: str | None = None
         self.backlog: deque[Entry] = deque(maxlen=BACKLOG)
         self.dropped = 0
@@ -59,18 +59,25 @@ class Journal:
         self.write("ERROR", module, message)
 
     def write(self, level: str, module: str, message: str) -> None:
-        """Write one message, also into the backlog; Ending when the log file cannot take it."""
+        """Write one message, also into the spool; Ending when the log file cannot take it."""
         now = time.time_ns() // 1000
         if len(message) > LONGEST_MESSAGE:
             message = f"{message[:LONGEST_MESSAGE]} [{len(message) - LONGEST_MESSAGE} characters cut]"
+        # First of all: what the log shows must reach the platform even if this process is killed before the next line.
+        self._keep({"timestamp_us": now, "level": level, "module": module, "message": message})
         line = format_line(now, level, module, message).encode("utf-8", "replace")
         self._to_stderr(line)
         self._to_file(line)
+        while self.spool is not None and self.spool.notices:
+            self.warning("spool", self.spool.notices.popleft())
+        self.on_message()
+
+    def _keep(self, message: dict[str, Any]) -> None:
         if len(self.backlog) == BACKLOG:
             self.dropped += 1
-        entry = {"timestamp_us": now, "level": level, "module": module, "message": message}
-        self.backlog.append((self.session_id, entry))
-        self.on_message()
+        self.backlog.append((self.session_id, message))
+        if self.spool is not None:
+            self.spool.take(self.backlog)
 
     def _to_file(self, line: bytes) -> None:
         if self._file is None:

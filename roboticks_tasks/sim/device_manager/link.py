@@ -1,10 +1,14 @@
-"""The link to the platform: kept up for ever, and what must arrive is sent again until the broker has it."""
+"""The link to the platform: kept up for ever, and what must arrive is sent again until the platform has answered.
+
+That the broker has taken a message is not enough: both brokers keep what they have in memory only.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from roboticks_tasks.sim.device_manager.credentials import Credentials
     from roboticks_tasks.sim.device_manager.journal import Journal
     from roboticks_tasks.sim.device_manager.registration import Registration
+
+RESEND = 2.0
+"""Seconds after which a message that the broker has, but the platform has not answered, is sent again."""
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
@@ -25,22 +32,24 @@ Topic = Callable[[str], str]
 
 
 class Link:
-    """One device's link; messages of QoS 1 stay in the outbox until they are acknowledged."""
+    """One device's link; messages of QoS 1 stay in the outbox until they are answered."""
 
     def __init__(
         self,
         credentials: Credentials,
         journal: Journal,
         *,
+        keepalive: int,
         on_message: Callable[[str, Any], None],
         on_status: Callable[[bool, str], None],
     ) -> None:
         """`on_message(topic, document)`; `on_status(online, reason)` at each change and failed attempt."""
         self._credentials = credentials
         self._journal = journal
+        self._keepalive = keepalive
         self._on_message = on_message
         self._on_status = on_status
-        self._outbox: dict[int, tuple[Topic, bytes, asyncio.Future[None]]] = {}
+        self._outbox: dict[int, tuple[Topic, bytes]] = {}
         self._sent: dict[int, int] = {}
         self._numbers = itertools.count()
         self._connection: Connection | None = None
@@ -62,18 +71,24 @@ class Link:
                 reason = str(error)
                 refusals = refusals + 1 if error.refused else 0
             self._on_status(False, reason)
-            await asyncio.sleep(pause)
+            # Not all devices of a platform that comes back at the same moment.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             pause = min(2 * pause, LONGEST_PAUSE)
             registration = await renew(refusals >= REFUSALS_BEFORE_RENEWAL)
             refusals %= REFUSALS_BEFORE_RENEWAL
 
-    def publish(self, topic: Topic, document: object) -> asyncio.Future[None]:
-        """Send a message that must arrive (QoS 1) and return a future that is done once the broker has it."""
-        number, payload = next(self._numbers), encoded(document)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._outbox[number] = (topic, payload, done)
+    def publish(self, topic: Topic, document: object) -> asyncio.Future[dict[str, Any]]:
+        """Send a message that must arrive (QoS 1) until the returned future is done: whoever gets its answer sets it.
+
+        It goes out with every new connection, and again when the platform takes long to answer, so the platform must
+        be able to tell that it has it already.
+        """
+        number = next(self._numbers)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _: self._outbox.pop(number, None))
+        self._outbox[number] = (topic, encoded(document))
         self._send(number)
-        return done
+        return answer
 
     def tell(self, topic: Topic, document: object) -> None:
         """Send a message that may be lost (QoS 0): only when online."""
@@ -93,7 +108,11 @@ class Link:
     async def _connected(self, registration: Registration) -> str:
         """Connect, and return the reason once the connection is lost."""
         connection = Connection(
-            registration, self._credentials, on_message=self._received, on_acknowledged=self._acknowledged
+            registration,
+            self._credentials,
+            keepalive=self._keepalive,
+            on_message=self._received,
+            on_acknowledged=self._acknowledged,
         )
         try:
             await connection.open()
@@ -110,15 +129,18 @@ class Link:
             connection.close()
 
     def _send(self, number: int) -> None:
-        if self._connection is not None and self.online:
-            topic, payload, _done = self._outbox[number]
+        if self._connection is not None and self.online and number in self._outbox:
+            topic, payload = self._outbox[number]
             self._sent[self._connection.publish(topic(self.dsn), payload, qos=1)] = number
 
     def _acknowledged(self, mid: int) -> None:
         number = self._sent.pop(mid, None)
-        entry = self._outbox.pop(number, None) if number is not None else None
-        if entry is not None and not entry[2].done():
-            entry[2].set_result(None)
+        if number is not None and number in self._outbox:
+            asyncio.get_running_loop().call_later(RESEND, self._send_again, number, self._connection)
+
+    def _send_again(self, number: int, connection: Connection | None) -> None:
+        if connection is self._connection:  # a new connection has sent everything by itself
+            self._send(number)
 
     def _received(self, topic: str, payload: bytes) -> None:
         try:

@@ -86,7 +86,13 @@ class DeviceManager:
 
     def _build(self) -> None:
         root, journal = self._settings.root, self._journal
-        self._link = Link(self._credentials, journal, on_message=self._on_message, on_status=self._on_link)
+        self._link = Link(
+            self._credentials,
+            journal,
+            keepalive=self._settings.keepalive,
+            on_message=self._on_message,
+            on_status=self._on_link,
+        )
         self._online_once = asyncio.Event()
         self._heartbeat = Heartbeat(self._settings, self._state, self._link)
         self._shipper = LogShipper(journal, self._link)
@@ -173,6 +179,8 @@ class DeviceManager:
         how = "from the cache" if registered.from_cache else "new certificate"
         self._journal.info("registration", f"Registered with DSN: {registered.dsn}")
         self._journal.write("DEBUG", "registration", f"{how}; broker at {registered.host}:{registered.port}")
+        if registered.clock_words:
+            self._journal.warning("registration", registered.clock_words)
         if not self._over.done():
             self._state.update(phase="registered", dsn=registered.dsn, error=None)
 
@@ -193,6 +201,8 @@ class DeviceManager:
     def _on_message(self, topic: str, document: Any) -> None:
         if topic == topics.session_response(self._link.dsn):
             self._sessions.on_response(document)
+        elif topic == topics.logs_response(self._link.dsn):
+            self._shipper.on_receipt(document)
         elif topic in (topics.device_commands(self._link.dsn), topics.COMMANDS_BROADCAST):
             self._commands.on_command(document)
 

@@ -12,6 +12,7 @@ from roboticks_tasks.sim.device_manager.endings import Ending
 from roboticks_tasks.sim.device_manager.journal import Journal
 from roboticks_tasks.sim.device_manager.manager import DeviceManager
 from roboticks_tasks.sim.device_manager.settings import SettingsError
+from roboticks_tasks.sim.device_manager.spool import Spool
 from roboticks_tasks.sim.device_manager.state import State
 
 FOLDERS = {
@@ -19,6 +20,7 @@ FOLDERS = {
     "run": True,
     "sessions/active": True,
     "sessions/completed": True,
+    "spool": True,
     "state": False,
     "log": False,
 }
@@ -38,7 +40,11 @@ def run(environ: Mapping[str, str] = os.environ) -> int:
         wrong = Ending(str(error), code="bad-configuration", exit_code=endings.BAD_CONFIGURATION)
         farewell.tell(wrong, journal, status)
         return wrong.exit_code
-    return asyncio.run(DeviceManager(chosen, journal, status, environ=environ).main())
+    try:
+        return asyncio.run(DeviceManager(chosen, journal, status, environ=environ).main())
+    finally:
+        if journal.spool is not None:
+            journal.spool.close()
 
 
 def _prepare(environ: Mapping[str, str]) -> tuple[Journal, State]:
@@ -51,4 +57,5 @@ def _prepare(environ: Mapping[str, str]) -> tuple[Journal, State]:
     except BlockingIOError:
         sentence = f"a device manager is already running in {root}"
         raise Ending(sentence, code="already-running", exit_code=endings.ALREADY_RUNNING) from None
-    return Journal(root / "log" / "device-manager.log"), State(root / "state" / "device-manager.json")
+    journal = Journal(root / "log" / "device-manager.log", Spool(root / "spool"))
+    return journal, State(root / "state" / "device-manager.json")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +30,9 @@ TIMEOUT = 5.0
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 LARGEST_ANSWER = 1 << 20
+CLOCK_TOLERANCE = 60.0
+"""Seconds by which two clocks may differ without a word."""
+
 TRY_AGAIN = frozenset({408, 425, 429})
 """Refusals that are about the moment, not about the device."""
 
@@ -46,12 +51,29 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """Who the device is for the platform, and where its broker is."""
+    """Who the device is for the platform, and where its broker is.
+
+    `clock_ahead` is by how many seconds the device's clock is ahead of the platform's.
+    """
 
     dsn: str
     host: str
     port: int
     from_cache: bool
+    clock_ahead: float = 0.0
+
+    @property
+    def clock_words(self) -> str:
+        """Say how wrong the device's clock is by the platform's; empty when they agree."""
+        seconds = abs(self.clock_ahead)
+        if seconds < CLOCK_TOLERANCE:
+            return ""
+        units = {86_400: "days", 3600: "hours", 60: "minutes"}
+        size, unit = next((each for each in units.items() if seconds >= 2 * each[0]), (60, "minutes"))
+        return (
+            f"this device's clock is {seconds / size:.0f} {unit} {'ahead of' if self.clock_ahead > 0 else 'behind'} "
+            "the platform's"
+        )
 
 
 async def obtain(
@@ -90,8 +112,8 @@ def _ask_once(settings: Settings, credentials: Credentials) -> Registration:
     # A test device is another kind of device for the platform (it uses no purchased unit), so it registers as such.
     if cached is not None and cached.get("test_device") == settings.test_device:
         try:
-            answer = _request(settings, "GET", f"/api/v1/fleet/connection?dsn={quote(cached['dsn'])}")
-            return _registration({**cached, **answer}, from_cache=True)
+            answer, ahead = _request(settings, "GET", f"/api/v1/fleet/connection?dsn={quote(cached['dsn'])}")
+            return _registration({**cached, **answer}, from_cache=True, clock_ahead=ahead)
         except RefusedError as refusal:
             if refusal.status != http.client.NOT_FOUND:
                 raise
@@ -104,26 +126,29 @@ def _ask_once(settings: Settings, credentials: Credentials) -> Registration:
         "test_device": settings.test_device,
         "environment": "test" if settings.test_device else "production",
     }
-    answer = _request(settings, "POST", "/api/v1/fleet/register", body=body)
-    registration = _registration(answer, from_cache=False)
+    answer, ahead = _request(settings, "POST", "/api/v1/fleet/register", body=body)
+    registration = _registration(answer, from_cache=False, clock_ahead=ahead)
     if not (isinstance(answer.get("certificate"), str) and isinstance(answer.get("ca_certificate"), str)):
         raise UnreachableError(f"{settings.api_url} answered the registration without certificates")
     credentials.store({**answer, "test_device": settings.test_device})
     return registration
 
 
-def _registration(answer: dict[str, Any], *, from_cache: bool) -> Registration:
+def _registration(answer: dict[str, Any], *, from_cache: bool, clock_ahead: float) -> Registration:
     try:
         dsn, host, port = answer["dsn"], answer["mqtt"]["host"], answer["mqtt"]["port"]
     except (KeyError, TypeError) as error:
         raise UnreachableError(f"the platform's answer has no {error}") from error
     if not (isinstance(dsn, str) and topics.DSN.fullmatch(dsn) and isinstance(host, str) and isinstance(port, int)):
         raise UnreachableError(f"the platform's answer makes no sense: DSN {dsn!r}, broker {host!r} port {port!r}")
-    return Registration(dsn=dsn, host=host, port=port, from_cache=from_cache)
+    return Registration(dsn=dsn, host=host, port=port, from_cache=from_cache, clock_ahead=clock_ahead)
 
 
-def _request(settings: Settings, method: str, path: str, *, body: object = None) -> dict[str, Any]:
-    """Return the platform's JSON answer; no proxy is ever asked, a CI proxy would swallow 127.0.0.1."""
+def _request(settings: Settings, method: str, path: str, *, body: object = None) -> tuple[dict[str, Any], float]:
+    """Return the platform's JSON answer, and by how many seconds our clock is ahead of its own.
+
+    No proxy is ever asked, a CI proxy would swallow 127.0.0.1.
+    """
     parts = urlsplit(settings.api_url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT)
@@ -132,6 +157,7 @@ def _request(settings: Settings, method: str, path: str, *, body: object = None)
         connection.request(method, parts.path + path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
         status, content = answer.status, answer.read(LARGEST_ANSWER)
+        ahead = _clock_ahead(answer.getheader("Date"))
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
         raise UnreachableError(f"the platform at {settings.api_url} is not reachable: {reason}") from error
@@ -146,4 +172,11 @@ def _request(settings: Settings, method: str, path: str, *, body: object = None)
         raise RefusedError(f"{detail or answer.reason} (HTTP {status})", status=status)
     if status not in (http.client.OK, http.client.CREATED) or not isinstance(document, dict):
         raise UnreachableError(f"the platform at {settings.api_url} answered HTTP {status} {answer.reason}")
-    return document
+    return document, ahead
+
+
+def _clock_ahead(date: str | None) -> float:
+    try:
+        return time.time() - parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

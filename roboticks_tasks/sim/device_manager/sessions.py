@@ -43,6 +43,7 @@ class Sessions:
         self._state, self._journal, self._link, self._dropped = state, journal, link, dropped
         self._one_at_a_time = asyncio.Lock()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._ending: set[str] = set()
         self.on_unknown_device: Callable[[], None] = lambda: None
 
     async def start(self, name: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Sessions:
                     return self.active
                 return await self._create(name or f"session-{datetime.now(UTC):%Y%m%d-%H%M%S}")
         except TimeoutError:
-            online = "" if self._link.online else ": the device is not online"
+            online = "" if self._link.online else f": the device is not online{self._why_not()}"
             sentence = f"the platform gave no session within {timeout:g} s{online}"
             self._journal.error("sessions", sentence)
             raise SessionRefusedError(sentence) from None
@@ -72,8 +73,9 @@ class Sessions:
             if session is None:
                 raise SessionRefusedError("no session is active")
             session = {**session, "status": status}
-            self._write("active", session)
-            answer = self._send_completion(session)
+            ended = {**session, "ended_at": _iso(_now())}
+            self._write("active", ended)
+            answer = self._send_completion(ended)
             try:
                 async with asyncio.timeout(timeout):
                     await asyncio.shield(answer)
@@ -83,6 +85,10 @@ class Sessions:
             self._journal.session_id = None
             self._state.update(session=session)
             return session
+
+    def _why_not(self) -> str:
+        error = self._state.document["error"]
+        return f": {error['message']}" if error else ""
 
     @property
     def active(self) -> dict[str, Any] | None:
@@ -104,7 +110,8 @@ class Sessions:
         key = answer.get("request_id") or answer.get("session_id")
         waiting = self._answers.get(key) if isinstance(key, str) else None
         if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+            if key not in self._ending or _is_final(answer):
+                waiting.set_result(answer)
         elif answer.get("status") == "active" and isinstance(answer.get("session_id"), str):
             self._give_back(answer["session_id"])
 
@@ -120,13 +127,16 @@ class Sessions:
             self._send_completion({**session, "id": path.stem, "status": status})
 
     async def _create(self, name: str) -> dict[str, Any]:
-        started = time.time_ns() // 1_000_000
+        started = _now()
         request_id = str(uuid.uuid4())
-        waiting = self._answers[request_id] = asyncio.get_running_loop().create_future()
+        request = {"action": "create", "name": name, "status": "active", "metadata": {}, "started_at": started}
+        # The platform knows by the id a request that comes twice, and makes one session of it.
+        waiting = self._answers[request_id] = (
+            asyncio.get_running_loop().create_future()
+            if self._dropped
+            else self._link.publish(topics.sessions, {**request, "request_id": request_id})
+        )
         try:
-            if not self._dropped:
-                request = {"action": "create", "name": name, "status": "active", "metadata": {}, "started_at": started}
-                self._link.publish(topics.sessions, {**request, "request_id": request_id})
             answer = await waiting
         finally:
             del self._answers[request_id]
@@ -134,8 +144,7 @@ class Sessions:
             sentence = f"the platform refused the session: {answer.get('error', 'its answer has no session_id')}"
             self._journal.error("sessions", sentence)
             raise SessionRefusedError(sentence)
-        moment = datetime.fromtimestamp(started / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        session = {"id": str(uuid.UUID(answer["session_id"])), "status": "active", "started_at": moment}
+        session = {"id": str(uuid.UUID(answer["session_id"])), "status": "active", "started_at": _iso(started)}
         self._write("active", session)
         self._journal.session_id = session["id"]
         self._journal.info("sessions", f"Session created: {session['id']}")
@@ -152,11 +161,11 @@ class Sessions:
     def _send_completion(self, session: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
         """Report the end of a session; its file moves once the platform has answered."""
         session_id = session["id"]
-        answer = self._answers[session_id] = asyncio.get_running_loop().create_future()
+        ended = {"status": session["status"], "ended_at": _milliseconds(session.get("ended_at")) or _now()}
+        request = {"action": "complete", "session_id": session_id, **ended, "request_id": session_id}
+        answer = self._answers[session_id] = self._link.publish(topics.sessions, request)
         answer.add_done_callback(lambda _: self._archive(session))
-        ended = time.time_ns() // 1_000_000
-        request = {"action": "complete", "session_id": session_id, "status": session["status"], "ended_at": ended}
-        self._link.publish(topics.sessions, request)
+        self._ending.add(session_id)
         return answer
 
     def _write(self, folder: str, session: dict[str, Any]) -> None:
@@ -164,9 +173,34 @@ class Sessions:
 
     def _archive(self, session: dict[str, Any]) -> None:
         self._answers.pop(session["id"], None)
+        self._ending.discard(session["id"])
         self._write("completed", session)
         active = self._folder / "active" / f"{session['id']}.json"
         try:
             active.unlink(missing_ok=True)
         except OSError as error:
             raise endings.storage(str(active), error) from error
+
+
+def _is_final(answer: dict[str, Any]) -> bool:
+    """Tell whether an answer to the end of a session settles it, be it that the platform has no such session.
+
+    Any other error is the platform's own trouble: the message is sent again.
+    """
+    return "error" not in answer or str(answer["error"]).startswith("session_id:")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _iso(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _milliseconds(moment: object) -> int | None:
+    try:
+        return round(datetime.fromisoformat(str(moment)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None

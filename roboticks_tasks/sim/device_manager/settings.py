@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_ROOT = "/opt/roboticks"
 DEFAULT_API_URL = "https://api.roboticks.io"
 LONGEST_INTERVAL = 86_400.0
+LONGEST_KEEPALIVE = 65_535
+"""What fits into the two bytes that MQTT has for it."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Where plain http is allowed: the secret does not leave the machine (the vendor's own command line does the same)."""
 
@@ -40,6 +43,8 @@ class Settings:
     project_secret: str = field(default="", repr=False)
     test_device: bool = False
     heartbeat_interval: float = 5.0
+    keepalive: int = 15
+    """Seconds of silence after which the connection to the broker is tried; a dead one is noticed in twice that."""
     autostart: tuple[str, ...] | None = ()
     """Compositions to start by themselves; None means all of them."""
     composition: str | None = None
@@ -160,6 +165,12 @@ def _seconds(value: object, where: str) -> float:
     return float(value)
 
 
+def _whole_seconds(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_KEEPALIVE:
+        raise SettingsError(f"{where} must be a whole number of seconds from 1 to {LONGEST_KEEPALIVE}, got {value!r}")
+    return value
+
+
 def _port(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
         raise SettingsError(f"{where} must be a port number (0 for any free one), got {value!r}")
@@ -181,6 +192,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "project_secret": _secret,
     "test_device": _flag,
     "heartbeat_interval": _seconds,
+    "keepalive": _whole_seconds,
     "autostart": _names,
     "bus_port": _port,
     "auto_session": _flag,

@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FAILED = 3
 """Exit code when the platform could not start or go on."""
+
+DESCRIPTORS = 4096
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ALMOST_NOTHING = 1_000_000
@@ -52,13 +55,24 @@ def port(word: str) -> int:
     return number
 
 
-def announce(starter: BinaryIO | None, value: dict[str, object]) -> None:
-    """Write the one line that the starter waits for, and close the pipe to it."""
+def allow_connections() -> None:
+    """Have file descriptors for as many connections as are taken: the usual limit of 1024 is fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def announce(starter: BinaryIO | None, value: dict[str, object]) -> bool:
+    """Write the one line that the starter waits for, and close the pipe to it; False when the starter has gone."""
     if starter is None or starter.closed:
-        return
-    # A starter that has gone is no reason to stop.
-    with contextlib.suppress(OSError), starter:
-        starter.write(json.dumps(value).encode() + b"\n")
+        return True
+    try:
+        with starter:
+            starter.write(json.dumps(value).encode() + b"\n")
+    except OSError:
+        return False
+    return True
 
 
 def explain(error: Exception, folder: Path) -> tuple[str, str]:
@@ -95,7 +109,6 @@ def explain(error: Exception, folder: Path) -> tuple[str, str]:
 
 async def supervise(options: service.Options, starter: BinaryIO | None) -> None:
     """Run the platform until SIGTERM or SIGINT."""
-    task = asyncio.ensure_future(service.run(options, lambda description: announce(starter, description)))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -104,6 +117,12 @@ async def supervise(options: service.Options, starter: BinaryIO | None) -> None:
             loop.add_signal_handler(number, lambda: None)
         task.cancel()
 
+    def ready(description: dict[str, object]) -> None:
+        if not announce(starter, description):  # who wanted it was killed meanwhile, and nobody else would stop it
+            log.warning("The starter has gone: stopping")
+            stop()
+
+    task = asyncio.ensure_future(service.run(options, ready))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
@@ -118,6 +137,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
     logging.raiseExceptions = False
     folder = options.directory.absolute()
+    allow_connections()
     starter = None
     if options.ready_fd is not None:
         os.set_inheritable(options.ready_fd, False)

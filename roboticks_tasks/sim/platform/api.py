@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from roboticks_tasks.sim.platform import devices, fleet, parse, sessions
+from roboticks_tasks.sim.platform import parse
 from roboticks_tasks.sim.platform.authority import BadRequestError, DamagedError
+from roboticks_tasks.sim.platform.routes import ENDPOINTS, Endpoint, table
 from roboticks_tasks.sim.platform.serving import API, HEALTH, Guard, Platform, platform_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,20 @@ VERSION = "1.0.0"
 async def health(request: Request) -> JSONResponse:
     """Tell that the platform runs."""
     return JSONResponse({"status": "ok", "service": SERVICE, "version": VERSION, "broker": platform_of(request).broker})
+
+
+async def describe(_request: Request) -> JSONResponse:
+    """Describe this API as an OpenAPI document."""
+    from roboticks_tasks.sim.platform import openapi
+
+    return JSONResponse(openapi.document(EVERYTHING, version=VERSION))
+
+
+EVERYTHING = (
+    Endpoint(method="GET", path=HEALTH, handler=health, answers={200: "Health"}),
+    Endpoint(method="GET", path=f"{API}/openapi.json", handler=describe, answers={200: "Document"}),
+    *ENDPOINTS,
+)
 
 
 async def refused(_request: Request, error: Exception) -> JSONResponse:
@@ -60,14 +74,8 @@ async def broken(_request: Request, _error: Exception) -> JSONResponse:
 
 def build(platform: Platform) -> Starlette:
     """Return the application that serves `platform`."""
-    project = f"{API}/organizations/{{org}}/projects/{{project}}"
     app = Starlette(
-        routes=[
-            Route(HEALTH, health, methods=["GET"]),
-            *fleet.ROUTES,
-            *devices.routes(project),
-            *sessions.routes(project),
-        ],
+        routes=table(EVERYTHING),
         middleware=[Middleware(Guard, platform=platform)],
         exception_handlers={
             HTTPException: refused,

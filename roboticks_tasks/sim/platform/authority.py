@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 730
 RENEW_SECONDS = 365 * 86400
-"""Our own certificates are made anew at a start when less than this is left of them: half their life."""
+"""Our own certificates are made anew at a start when less than this is left of them: half their life. So they are when
+they are not valid yet: the clock was wrong when they were made."""
 
-VALIDITY = re.compile(rb"\x17\x0d\d{12}Z\x17\x0d(\d{12})Z")
-"""The validity of a certificate in DER: two UTCTime values (until 2049), of which the second is notAfter."""
+VALIDITY = re.compile(rb"\x17\x0d(\d{12})Z\x17\x0d(\d{12})Z")
+"""The validity of a certificate in DER: two UTCTime values (until 2049), notBefore and notAfter."""
 
 CLOCK_SKEW = timedelta(minutes=5)
 SERVER_NAME = "localhost"
@@ -68,7 +69,7 @@ def prepare(folder: Path) -> Files:
     DamagedError.
     """
     paths = files(folder)
-    if not (paths.ca.exists() and paths.ca_key.exists()):
+    if _stale(paths.ca, paths.ca_key):
         for path in (paths.server, paths.client):
             path.unlink(missing_ok=True)
         paths.ca.unlink(missing_ok=True)
@@ -120,11 +121,15 @@ def _stale(certificate: Path, key: Path) -> bool:
     # Not the file's age: a copied folder has young files. And not with `cryptography`, whose import takes long.
     try:
         found = VALIDITY.search(ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii")))
-        until = datetime.strptime(found[1].decode(), "%y%m%d%H%M%S").replace(tzinfo=UTC) if found else None
+        words = found.groups() if found else ()
+        times = [datetime.strptime(each.decode(), "%y%m%d%H%M%S").replace(tzinfo=UTC) for each in words]
     except ValueError:
         # Damaged: whoever loads it says so, nothing is replaced silently.
         return False
-    return until is not None and until.timestamp() - time.time() < RENEW_SECONDS
+    if not times:
+        return False
+    since, until = (each.timestamp() for each in times)
+    return time.time() < since or until - time.time() < RENEW_SECONDS
 
 
 def _key(path: Path) -> EllipticCurvePrivateKey:

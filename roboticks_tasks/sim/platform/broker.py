@@ -31,6 +31,10 @@ WINDOW = 256
 """How many QoS 1 messages may wait for a client's acknowledgement."""
 BURST = 256 * 1024
 """How many bytes are put together for one write; larger gains nothing, smaller costs a system call each."""
+UNRELEASED = 4096
+"""How many QoS 2 publishes a client may leave half done; paho leaves 20."""
+SHOWN = 100
+"""How many characters of what a client calls itself or a topic are logged."""
 OVERHEAD = 256
 """What a queued message costs in memory besides its text, so that many tiny ones are bounded too."""
 
@@ -48,6 +52,12 @@ class Limits:
     sessions: int = 2000
     subscriptions: int = 100
     connect_seconds: float = 10.0
+    topic_bytes: int = 1024
+    topic_levels: int = 32
+    identity_connections: int = 20
+    burst_packets: int = 50_000
+    packets_per_second: float = 10_000.0
+    """What a client may send for long; after a burst it is read only as fast as this."""
 
 
 class ProtocolError(Exception):
@@ -378,6 +388,8 @@ class Link(asyncio.Protocol):
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._clock: asyncio.TimerHandle | None = None
+        self._credit = float(broker.limits.burst_packets)
+        self._credited = self.loop.time()
         self._patience = broker.limits.connect_seconds
         self._heard = self.loop.time()
 
@@ -387,6 +399,8 @@ class Link(asyncio.Protocol):
         self.identity = common_name(transport.get_extra_info("peercert"))
         self.broker.links.add(self)
         self._tick()
+        if not self.broker.admit(self):
+            self.close(abort=True)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -394,14 +408,35 @@ class Link(asyncio.Protocol):
         self._input += data
         if self.session is not None:
             self._heard = self.loop.time()
-        at, limit = 0, self.broker.limits.packet_bytes
+        at, limit, count = 0, self.broker.limits.packet_bytes, 0
         try:
             while not self._closing and (found := next_packet(self._input, at, limit)) is not None:
                 packet, at = found
+                count += 1
                 self.broker.receive(self, packet)
         except ProtocolError as error:
             self.fail(f"protocol error: {error}")
         del self._input[:at]
+        self._pay(count)
+
+    def _pay(self, packets: int) -> None:
+        """Take packets off the client's credit; whoever has none left is not read until there is some again."""
+        now, limits = self.loop.time(), self.broker.limits
+        earned = (now - self._credited) * limits.packets_per_second
+        self._credit = min(self._credit + earned, limits.burst_packets) - packets
+        self._credited = now
+        if self._credit < 0 and not self._closing:
+            self.broker.note(
+                "throttled", "%s sends more than %s packets a second", self.identity, int(limits.packets_per_second)
+            )
+            seconds = -self._credit / limits.packets_per_second
+            self._heard = now + seconds  # that it is not heard meanwhile is our doing
+            self.transport.pause_reading()
+            self.loop.call_later(seconds, self._read_again)
+
+    def _read_again(self) -> None:
+        if not self._closing:
+            self.transport.resume_reading()
 
     def keep_alive(self, seconds: int) -> None:
         """Expect a packet at least every one and a half times `seconds`, as the standard has it; 0 for never."""
@@ -472,6 +507,7 @@ class Link(asyncio.Protocol):
             self.closed.set_result(None)
         self.close(abort=True)
         self.broker.links.discard(self)
+        self.broker.dismiss(self)
 
 
 class Broker:
@@ -490,6 +526,7 @@ class Broker:
         self._wild: dict[str, dict[Session, int]] = {}
         self._retained: dict[str, Message] = {}
         self._retained_bytes = 0
+        self._connections: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
@@ -541,8 +578,25 @@ class Broker:
             self.note("handshake", "refused a connection in its TLS handshake: %r", error)
             connection.close()
 
+    def admit(self, link: Link) -> bool:
+        """Count a connection of its identity; False when there are too many: one device must not take all."""
+        name = link.identity or ""
+        self._connections[name] += 1
+        if self._connections[name] <= self.limits.identity_connections:
+            return True
+        self.note("crowded", "refused a connection of %s: it has %s", name, self.limits.identity_connections)
+        return False
+
+    def dismiss(self, link: Link) -> None:
+        """Forget a connection that `admit` has counted."""
+        name = link.identity or ""
+        self._connections[name] -= 1
+        if self._connections[name] <= 0:
+            del self._connections[name]
+
     def receive(self, link: Link, packet: Packet) -> None:
-        """Do what a packet asks for; raises ProtocolError for one that is out of place."""
+        """Do what a packet asks for; raises ProtocolError for one that is out of place, or beyond the limits."""
+        self._check_size(packet)
         session = link.session
         if session is None:
             if not isinstance(packet, Connect):
@@ -561,10 +615,25 @@ class Broker:
                 self._unsubscribe(session, topic_filter)
             link.send(encode_signal(UNSUBACK, packet.packet_id))
 
+    def _check_size(self, packet: Packet) -> None:
+        limits = self.limits
+        if isinstance(packet, Filters):
+            if len(packet.filters) > limits.subscriptions:
+                raise ProtocolError(f"{len(packet.filters)} topic filters at once")
+            topics = [name for name, _ in packet.filters]
+        elif isinstance(packet, Message):
+            topics = [packet.topic]
+        else:
+            topics = [packet.will.topic] if isinstance(packet, Connect) and packet.will is not None else []
+        for topic in topics:
+            if len(topic) > limits.topic_bytes or topic.count("/") >= limits.topic_levels:
+                raise ProtocolError(f"a topic of {len(topic)} characters and {topic.count('/') + 1} levels")
+
     def _connect(self, link: Link, packet: Connect) -> None:
         refusal = self._refusal(link, packet)
         if refusal:
-            self.note("refused", "refused %s as client id %r: code %s", link.identity, packet.client_id, refusal)
+            name = packet.client_id[:SHOWN]
+            self.note("refused", "refused %s as client id %r: code %s", link.identity, name, refusal)
             link.send(encode(CONNACK, bytes((0, refusal))))
             link.close()
             return
@@ -601,13 +670,15 @@ class Broker:
     def _publish(self, link: Link, session: Session, message: Message) -> None:
         first = message.qos < 2 or message.packet_id not in session.received
         if not self._allowed(session.client_id, "publish", message.topic):
-            self.note("denied publish", "%s may not publish on %r", session.client_id, message.topic)
+            self.note("denied publish", "%s may not publish on %r", session.client_id, message.topic[:SHOWN])
         elif first:
             self.route(message)
         if message.qos == 1:
             link.send(encode_signal(PUBACK, message.packet_id))
         elif message.qos == 2:
             session.received.add(message.packet_id)
+            if len(session.received) > UNRELEASED:
+                raise ProtocolError(f"more than {UNRELEASED} publishes of QoS 2 are not released")
             link.send(encode_signal(PUBREC, message.packet_id))
 
     def _signal(self, link: Link, session: Session, packet: Signal) -> None:
@@ -628,7 +699,7 @@ class Broker:
         for topic_filter, wanted in packet.filters:
             known = topic_filter in session.filters
             if not self._allowed(session.client_id, "subscribe", topic_filter):
-                self.note("denied subscribe", "%s may not subscribe to %r", session.client_id, topic_filter)
+                self.note("denied subscribe", "%s may not subscribe to %r", session.client_id, topic_filter[:SHOWN])
                 granted.append(DENIED)
             elif not known and len(session.filters) >= self.limits.subscriptions:
                 granted.append(DENIED)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import parse, store_devices
@@ -108,17 +107,3 @@ def send_command(platform: Platform, body: dict[str, object], *, topic: str) -> 
     if not platform.publish(topic, wire):
         raise HTTPException(503, "the platform has no connection to its broker")
     return identity
-
-
-def routes(project: str) -> list[Route]:
-    """Return the routes under the path of a project."""
-    device = f"{project}/devices/{{device}}"
-    return [
-        Route(f"{project}/devices", listing, methods=["GET"]),
-        Route(device, show, methods=["GET"]),
-        Route(device, change, methods=["PATCH"]),
-        Route(device, remove, methods=["DELETE"]),
-        Route(f"{device}/logs", logs, methods=["GET"]),
-        Route(f"{device}/commands", command, methods=["POST"]),
-        Route(f"{project}/commands", broadcast, methods=["POST"]),
-    ]

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from roboticks_tasks.sim.platform import authority, parse, store_devices
-from roboticks_tasks.sim.platform.serving import API, FLEET, body_of, broker_of, not_found, platform_of
+from roboticks_tasks.sim.platform.serving import body_of, broker_of, not_found, platform_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -66,10 +65,3 @@ async def connection(request: Request) -> JSONResponse:
 async def limits(request: Request) -> JSONResponse:
     """Tell the device units bought and used."""
     return JSONResponse({"device_units": await platform_of(request).store.read(store_devices.units)})
-
-
-ROUTES = (
-    Route(f"{FLEET}register", register, methods=["POST"]),
-    Route(f"{FLEET}connection", connection, methods=["GET"]),
-    Route(f"{API}/organizations/{{org}}/limits", limits, methods=["GET"]),
-)

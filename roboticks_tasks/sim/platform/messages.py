@@ -35,6 +35,8 @@ Handler = Callable[[sqlite3.Connection, Sender, dict[str, object]], Reply | None
 UNKNOWN = "no such device is registered"
 """The error by which a device that was deleted learns that it must register again."""
 
+FAILED = "the platform failed on this request: see its log"
+
 ENDS = ("completed", "failed")
 LONGEST_INTERVAL = 86_400.0
 LATEST_US = parse.LATEST * 1_000_000
@@ -62,7 +64,7 @@ def apply(connection: sqlite3.Connection, batch: Iterable[Message], *, throttle:
         except Exception as error:
             connection.execute("ROLLBACK TO message")
             throttle.note("failed message", "A message on %s failed: %r", topic, error, level=logging.ERROR)
-            reply = refusal((topic, payload), "the platform failed on this request: see its log")
+            reply = refusal((topic, payload), FAILED) or _refused_receipt(topic, payload)
         connection.execute("RELEASE message")
         if reply is not None:
             replies.append(reply)
@@ -90,6 +92,13 @@ def refusal(message: Message, why: str) -> Reply | None:
     except parse.InvalidError:
         return None
     return topics.session_response(dsn), {"error": why, **_echo(body)}
+
+
+def _refused_receipt(topic: str, payload: bytes) -> Reply | None:
+    """Return what keeps a device from sending a batch again and again that we fail on."""
+    dsn, kind = _parts(topic)
+    body = parse.json_object(payload) if kind == "logs" else {}  # it was one: else the message would not have failed
+    return receipt(dsn, body, why=FAILED) if body.get("receipt") is True else None
 
 
 def _parts(topic: str) -> tuple[str, str]:
@@ -127,6 +136,8 @@ def heartbeat(connection: sqlite3.Connection, sender: Sender, body: dict[str, ob
         compositions=compositions,
         interval=microseconds,
     )
+    if status == "online" and isinstance(body.get("current_session_id"), str):
+        store_sessions.revive(connection, sender.id, parse.text(body, "current_session_id"))
 
 
 def session(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> Reply:
@@ -173,8 +184,26 @@ def _complete(connection: sqlite3.Connection, device: str, body: dict[str, objec
     return {"session_id": identity, "status": status}
 
 
-def logs(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> None:
-    """Keep a batch of log messages once; entries that make no sense are left out."""
+def logs(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> Reply | None:
+    """Keep a batch of log messages once; the reply, for a device that wants a receipt, goes out when it is stored."""
+    try:
+        _keep(connection, sender, body)
+    except parse.InvalidError as error:
+        if body.get("receipt") is not True:
+            raise
+        sender.throttle.note("refused log", "Refused log messages of %s: %s", sender.dsn, error)
+        return receipt(sender.dsn, body, why=str(error))
+    return receipt(sender.dsn, body) if body.get("receipt") is True else None
+
+
+def receipt(dsn: str, body: Mapping[str, object], *, why: str | None = None) -> Reply:
+    """Return what tells a device that a batch is stored, or `why` it never will be."""
+    told = {} if why is None else {"error": why}
+    return topics.logs_response(dsn), {"boot_id": body.get("boot_id"), "sequence": body.get("sequence"), **told}
+
+
+def _keep(connection: sqlite3.Connection, sender: Sender, body: dict[str, object]) -> None:
+    """Store a batch; entries that make no sense are left out."""
     given = _list(body, "messages")
     entries = [entry for entry in map(_entry, given) if entry is not None]
     if len(entries) < len(given):

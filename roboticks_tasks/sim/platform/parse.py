@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
@@ -16,6 +17,9 @@ LATEST = 4_102_444_800
 
 DEEPEST = 50
 """Levels of nested objects and lists that are taken (our choice): what is kept must be fit to be served."""
+
+NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+"""A number of 0 or more, as JSON and programs write it."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -142,7 +146,7 @@ def moment(query: Mapping[str, str], key: str) -> int | None:
     if value is None:
         return None
     try:
-        if value.replace(".", "", 1).isdigit():
+        if NUMBER.fullmatch(value):
             seconds = float(value)
             if seconds > LATEST:
                 raise InvalidError(f"{key}: {value} lies after the year 2100, give seconds")

@@ -47,9 +47,10 @@ async def run(options: Options, ready: Callable[[dict[str, object]], None]) -> N
         gc.freeze()
         gc.enable()
         threading.Thread(target=authority.warm, daemon=True).start()
-        from roboticks_tasks.sim.platform import store_retention
+        from roboticks_tasks.sim.platform import absence, store_retention
 
         stack.callback(asyncio.create_task(store_retention.tidy(database)).cancel)
+        stack.callback(asyncio.create_task(absence.watch(database)).cancel)
         await lost
 
 

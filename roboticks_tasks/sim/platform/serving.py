@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 API = "/api/v1"
 HEALTH = f"{API}/health"
 FLEET = f"{API}/fleet/"
+SECRET_ONLY = FLEET
+"""Where the API key does not do: devices have the project secret, and nothing else."""
+
 ORGANIZATION = "local"
 PROJECT = "local"
 
@@ -96,8 +99,7 @@ def refusal(scope: Scope, platform: Platform) -> tuple[int, str] | None:
     path = scope["path"]
     if path == HEALTH:
         return None
-    fleet = path.startswith(FLEET)
-    problem = unauthorized(headers, platform, secret_only=fleet)
+    problem = unauthorized(headers, platform, secret_only=path.startswith(SECRET_ONLY))
     if problem is not None:
         return 401, problem
     parts = path.split("/")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from roboticks_tasks.sim.platform import parse, store_sessions
 from roboticks_tasks.sim.platform.serving import body_of, not_found, page_of, platform_of
@@ -97,16 +96,3 @@ async def logs_answer(request: Request, *, session: str | None = None, device: s
         limit=parse.number(query, "limit", default=LOGS_DEFAULT, minimum=1, maximum=LOGS_LIMIT),
     )
     return JSONResponse({"items": items, "total": total})
-
-
-def routes(project: str) -> list[Route]:
-    """Return the routes under the path of a project."""
-    session = f"{project}/sessions/{{session}}"
-    return [
-        Route(f"{project}/sessions", listing, methods=["GET"]),
-        Route(session, show, methods=["GET"]),
-        Route(session, remove, methods=["DELETE"]),
-        Route(f"{session}/tags", add_tag, methods=["POST"]),
-        Route(f"{session}/tags/{{tag:path}}", remove_tag, methods=["DELETE"]),
-        Route(f"{session}/logs", logs, methods=["GET"]),
-    ]

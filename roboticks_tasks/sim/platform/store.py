@@ -1,7 +1,8 @@
 """The platform's SQLite file: opening it safely, and running work on it off the event loop.
 
 One thread writes, one reads (WAL lets them); each piece of work is a plain function that gets the connection first.
-Times are whole microseconds since 1970, by the clocks of the devices but for `kept_at`, when the platform got it.
+Times are whole microseconds since 1970, by the clocks of the devices but for `kept_at`, when the platform got it, and
+`heard_at`, which is monotonic: a clock that is set makes no device silent. At a start none is online.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Schema version in the file's user_version; a file with a higher one belongs to a newer program."""
 
 BUSY_SECONDS = 5.0
@@ -26,11 +27,12 @@ SCHEMA = (
         id TEXT PRIMARY KEY, serial TEXT NOT NULL UNIQUE, dsn TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
         type TEXT NOT NULL, environment TEXT NOT NULL, test_device INTEGER NOT NULL, created_at INTEGER NOT NULL,
         online INTEGER NOT NULL DEFAULT 0, last_heartbeat INTEGER, heartbeat_interval INTEGER NOT NULL DEFAULT 5000000,
-        metrics TEXT NOT NULL DEFAULT '{}', compositions TEXT NOT NULL DEFAULT '[]')""",
+        heard_at INTEGER, metrics TEXT NOT NULL DEFAULT '{}', compositions TEXT NOT NULL DEFAULT '[]')""",
     """CREATE TABLE sessions (
         id TEXT PRIMARY KEY, device_id TEXT NOT NULL REFERENCES devices(id) ON DELETE CASCADE, request TEXT NOT NULL,
         name TEXT NOT NULL, status TEXT NOT NULL, metadata TEXT NOT NULL, tags TEXT NOT NULL DEFAULT '[]',
-        started_at INTEGER NOT NULL, ended_at INTEGER, kept_at INTEGER NOT NULL, UNIQUE (device_id, request))""",
+        started_at INTEGER NOT NULL, ended_at INTEGER, kept_at INTEGER NOT NULL, presumed INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (device_id, request))""",
     "CREATE INDEX sessions_of_device ON sessions (device_id, status, started_at)",
     "CREATE INDEX sessions_by_time ON sessions (started_at)",
     """CREATE TABLE log_batches (
@@ -40,11 +42,24 @@ SCHEMA = (
     """CREATE TABLE logs (
         id INTEGER PRIMARY KEY, device_id TEXT NOT NULL REFERENCES devices(id) ON DELETE CASCADE,
         session_id TEXT REFERENCES sessions(id) ON DELETE CASCADE, timestamp INTEGER NOT NULL, level TEXT NOT NULL,
-        module TEXT NOT NULL, message TEXT NOT NULL, kept_at INTEGER NOT NULL)""",
-    "CREATE INDEX logs_of_session ON logs (session_id, timestamp)",
-    "CREATE INDEX logs_of_device ON logs (device_id, timestamp)",
+        module TEXT NOT NULL, message TEXT NOT NULL, kept_at INTEGER NOT NULL, sequence INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX logs_of_session ON logs (session_id, timestamp, sequence)",
+    "CREATE INDEX logs_of_device ON logs (device_id, timestamp, sequence)",
     f"PRAGMA user_version = {VERSION}",
 )
+
+
+UPGRADE = (
+    "ALTER TABLE devices ADD COLUMN heard_at INTEGER",
+    "ALTER TABLE sessions ADD COLUMN presumed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE logs ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX logs_of_session",
+    "DROP INDEX logs_of_device",
+    "CREATE INDEX logs_of_session ON logs (session_id, timestamp, sequence)",
+    "CREATE INDEX logs_of_device ON logs (device_id, timestamp, sequence)",
+    f"PRAGMA user_version = {VERSION}",
+)
+"""From version 1, which had no order among messages of the same microsecond and no sessions presumed to have failed."""
 
 
 class NewerStateError(Exception):
@@ -78,8 +93,9 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
-        if found == 0:
+        if found < VERSION:
             # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
+            connection.execute("PRAGMA journal_mode = DELETE")
             transaction(connection, create)
         connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
@@ -89,8 +105,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make the tables of the present version."""
-    for statement in SCHEMA:
+    """Make the tables of the present version, or bring older ones up to it."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    for statement in {0: SCHEMA, 1: UPGRADE}.get(found, ()):
         connection.execute(statement)
 
 

@@ -20,7 +20,7 @@ MISSED_HEARTBEATS = 3
 
 STATUSES = ("online", "offline", "maintenance")
 
-STATUS = f"iif(d.online AND d.last_heartbeat >= :now - {MISSED_HEARTBEATS} * d.heartbeat_interval, 'online', 'offline')"
+STATUS = f"iif(d.online AND d.heard_at >= :moment - {MISSED_HEARTBEATS} * d.heartbeat_interval, 'online', 'offline')"
 
 CURRENT_SESSION = """(SELECT s.id FROM sessions s WHERE s.device_id = d.id AND s.status = 'active'
     ORDER BY s.started_at DESC, s.rowid DESC LIMIT 1)"""
@@ -35,6 +35,11 @@ class NoUnitsError(Exception):
 def now() -> int:
     """Return the time in microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+def moment() -> int:
+    """Return microseconds on a clock that nobody sets."""
+    return time.monotonic_ns() // 1000
 
 
 def _document(row: sqlite3.Row) -> dict[str, Any]:
@@ -60,7 +65,8 @@ def _document(row: sqlite3.Row) -> dict[str, Any]:
 
 def find(connection: sqlite3.Connection, key: str) -> dict[str, Any] | None:
     """Return the device object whose id or DSN is `key`."""
-    row = connection.execute(f"{DEVICE} WHERE d.id = :key OR d.dsn = :key", {"key": key, "now": now()}).fetchone()
+    values = {"key": key, "moment": moment()}
+    row = connection.execute(f"{DEVICE} WHERE d.id = :key OR d.dsn = :key", values).fetchone()
     return _document(row) if row is not None else None
 
 
@@ -75,7 +81,7 @@ def page(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the devices from `offset` in the order of their registration, and how many there are in all."""
     wanted = f"WHERE (:kind IS NULL OR d.type = :kind) AND (:status IS NULL OR :status = {STATUS})"
-    values = {"kind": kind, "status": status, "now": now(), "limit": limit, "offset": offset}
+    values = {"kind": kind, "status": status, "moment": moment(), "limit": limit, "offset": offset}
     order = "ORDER BY d.rowid LIMIT :limit OFFSET :offset"
     rows = connection.execute(" ".join((DEVICE, wanted, order)), values).fetchall()
     total = connection.execute(" ".join(("SELECT COUNT(*) FROM devices d", wanted)), values).fetchone()[0]
@@ -153,12 +159,13 @@ def beat(
     """
     running = compositions if online else []
     connection.execute(
-        """UPDATE devices SET online = :online, last_heartbeat = :now, metrics = coalesce(:metrics, metrics),
-        compositions = coalesce(:compositions, compositions),
+        """UPDATE devices SET online = :online, last_heartbeat = :now, heard_at = :moment,
+        metrics = coalesce(:metrics, metrics), compositions = coalesce(:compositions, compositions),
         heartbeat_interval = coalesce(:interval, heartbeat_interval) WHERE id = :id""",
         {
             "online": online,
             "now": now(),
+            "moment": moment(),
             "metrics": None if metrics is None else json.dumps(metrics),
             "compositions": json.dumps(running) if running is not None else None,
             "interval": interval,

@@ -9,9 +9,17 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from roboticks_tasks.sim.platform import store_devices
 from roboticks_tasks.sim.platform.parse import iso
 
 STATUSES = ("active", "completed", "failed")
+
+END = """UPDATE sessions SET status = 'failed', ended_at = max(started_at, ?), kept_at = ?, presumed = 1
+    WHERE status = 'active' AND"""
+"""Presume that a session has failed; parameters: when, now, and those of the rest."""
+
+ACTIVE = "SELECT s.id FROM devices d CROSS JOIN sessions s ON s.device_id = d.id AND s.status = 'active'"
+"""From the few devices to their sessions: the other way round SQLite would look at every session."""
 
 SESSION = "SELECT s.*, d.dsn FROM sessions s JOIN devices d ON d.id = s.device_id"
 
@@ -95,18 +103,15 @@ def create(
 ) -> tuple[str, str]:
     """Create a session of a device (its id), return id and status; the same `request` again gives the same session.
 
-    A device has one active session: one that it never completed, because it crashed, becomes failed (our choice).
+    A device has one active session: one that it never completed, because it crashed, is presumed to have failed (our
+    choice).
     """
     known = connection.execute(
         "SELECT id, status FROM sessions WHERE device_id = ? AND request = ?", (device, request)
     ).fetchone()
     if known is not None:
         return known["id"], known["status"]
-    connection.execute(
-        """UPDATE sessions SET status = 'failed', ended_at = max(started_at, ?), kept_at = ?
-        WHERE device_id = ? AND status = 'active'""",
-        (started_at, _now(), device),
-    )
+    connection.execute(f"{END} device_id = ?", (started_at, _now(), device))
     identity = str(uuid.uuid4())
     connection.execute(
         "INSERT INTO sessions (id, device_id, request, name, status, metadata, started_at, kept_at)"
@@ -119,15 +124,39 @@ def create(
 def complete(connection: sqlite3.Connection, device: str, *, session: str, status: str, ended_at: int) -> str | None:
     """End a session of `device` and return its status, None when the device has no such session.
 
-    A session ends once: when it has ended already, its status stays and is returned.
+    A session ends once: when it has ended already, its status stays and is returned, unless that was only presumed.
     """
     connection.execute(
-        """UPDATE sessions SET status = ?, ended_at = ?, kept_at = ?
-        WHERE id = ? AND device_id = ? AND status = 'active'""",
+        """UPDATE sessions SET status = ?, ended_at = ?, kept_at = ?, presumed = 0
+        WHERE id = ? AND device_id = ? AND (status = 'active' OR presumed)""",
         (status, ended_at, _now(), session, device),
     )
     row = connection.execute("SELECT status FROM sessions WHERE id = ? AND device_id = ?", (session, device)).fetchone()
     return str(row["status"]) if row is not None else None
+
+
+def abandoned(connection: sqlite3.Connection) -> list[str]:
+    """Return the active sessions of devices that are offline; one that has never sent a heartbeat is not missed."""
+    rows = connection.execute(
+        " ".join((ACTIVE, "WHERE d.last_heartbeat IS NOT NULL AND", store_devices.STATUS, "= 'offline'")),
+        {"moment": store_devices.moment()},
+    )
+    return [row["id"] for row in rows]
+
+
+def give_up(connection: sqlite3.Connection, session: str) -> None:
+    """End a session whose device is gone, as failed: a presumption, which `revive` and `complete` may correct."""
+    connection.execute(f"{END} id = ?", (_now(), _now(), session))
+
+
+def revive(connection: sqlite3.Connection, device: str, session: str) -> None:
+    """Take back the presumption that a session has failed: its device says that it is in it."""
+    connection.execute(
+        """UPDATE sessions SET status = 'active', ended_at = NULL, kept_at = ?, presumed = 0
+        WHERE id = ? AND device_id = ? AND presumed
+        AND NOT EXISTS (SELECT 1 FROM sessions WHERE device_id = ? AND status = 'active')""",
+        (_now(), session, device, device),
+    )
 
 
 def remove(connection: sqlite3.Connection, session: str) -> bool:
@@ -168,9 +197,9 @@ def add_logs(
     if not new:
         return False
     connection.executemany(
-        "INSERT INTO logs (device_id, session_id, timestamp, level, module, message, kept_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((device, kept, *entry, kept_at) for entry in entries),
+        "INSERT INTO logs (device_id, session_id, timestamp, level, module, message, kept_at, sequence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        ((device, kept, *entry, kept_at, sequence) for entry in entries),
     )
     return True
 
@@ -184,7 +213,10 @@ def logs(
     offset: int,
     limit: int,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return log messages of a session or of a device (its id) in the order of time, and how many match."""
+    """Return log messages of a session or of a device (its id) in the order of time, and how many match.
+
+    Batches that came in the wrong order are put right where the device's clock was too coarse to tell.
+    """
     values = {"session": session, "device": device, **wanted._asdict(), "limit": limit, "offset": offset}
     values["level"] = wanted.level.upper() if wanted.level is not None else None
     tests = {
@@ -197,7 +229,7 @@ def logs(
         "until": "timestamp < :until",
     }
     selected = " AND ".join(["FROM logs WHERE true", *(test for key, test in tests.items() if values[key] is not None)])
-    order = "ORDER BY timestamp, id LIMIT :limit OFFSET :offset"
+    order = "ORDER BY timestamp, sequence, id LIMIT :limit OFFSET :offset"
     rows = connection.execute(" ".join(("SELECT *", selected, order)), values).fetchall()
     total = connection.execute(" ".join(("SELECT COUNT(*)", selected)), values).fetchone()[0]
     keys = ("level", "module", "message")

@@ -6,6 +6,20 @@ import logging
 from collections import Counter
 
 
+class Sparse(logging.Filter):
+    """Lets the 1st, 2nd, 4th, 8th … record of each kind of message pass; its arguments do not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is logged."""
+        kind = str(record.msg)[:100]
+        self._counts[kind] += 1
+        return self._counts[kind] & (self._counts[kind] - 1) == 0
+
+
 class Throttle:
     """Counts trouble by its kind; kinds are words of ours, so that there are few."""
 
