@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from roboticks_tasks.backend.calls import Answer, BusyError, Caller, LargeError, Limits, SlowError, open_session
 from roboticks_tasks.backend.credentials import api_headers
 from roboticks_tasks.errors import BackendError
 from roboticks_tasks.models import BackendRef
+from roboticks_tasks.waiting import Deadline
 
 if TYPE_CHECKING:
     import requests
 
-TIMEOUT = (3.05, 10.0)
-"""Seconds to connect and to wait for an answer; requests itself has no limit."""
+PATIENT = Limits(connect=3.05, read=10.0, whole=20.0, attempts=4)
+"""For those who wait for the answer alone."""
 
-QUICK = (1.0, 1.0)
-"""The same, for those who have a deadline of their own and ask again."""
+QUICK = Limits(connect=1.0, read=1.0, whole=1.5, attempts=1)
+"""For those who have a deadline of their own and ask again."""
+
+SHORTEST = 0.1
+"""Seconds that a call has even when the time is up: a platform that is there answers sooner."""
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -29,12 +35,16 @@ START_SESSION, STOP_SESSION = 3, 4
 class Client:
     """One connection to the platform; every method returns decoded JSON or raises BackendError."""
 
-    def __init__(self, backend: BackendRef, *, quick: bool = False) -> None:
-        """Prepare for `backend`; `quick` waits for a second at most and repeats nothing."""
+    def __init__(self, backend: BackendRef, *, quick: bool = False, deadline: Deadline | None = None) -> None:
+        """Prepare for `backend`; `quick` waits for a second or two at most and repeats nothing.
+
+        No call lasts longer than `deadline` does, where there is one.
+        """
         self._backend = backend
-        self._quick = quick
+        self._limits = QUICK if quick else PATIENT
+        self._deadline = deadline
         self._headers = api_headers(backend)
-        self._connection: requests.Session | None = None
+        self._caller: Caller | None = None
         self._project = f"/api/v1/organizations/{backend.organization}/projects/{backend.project}"
 
     @property
@@ -71,9 +81,14 @@ class Client:
         return self._list(f"{self._project}/sessions/{session_id}/logs", filters)
 
     def send_command(self, dsn: str, command: int, payload: Mapping[str, object]) -> str:
-        """Send a command to a device through the platform; return its id."""
+        """Send a command to a device through the platform; return its id. It is sent once, and so waited for."""
+        path = f"{self._project}/devices/{dsn}/commands"
         body = {"type": command, "payload": dict(payload)}
-        return str(self._object("POST", f"{self._project}/devices/{dsn}/commands", json=body).get("command_id", ""))
+        return str(self._object("POST", path, limits=PATIENT, json=body).get("command_id", ""))
+
+    def answers(self) -> None:
+        """Raise BackendError unless the platform answers anything at all."""
+        self._ask("GET", "/api/v1/health", self._limits)
 
     def _list(self, path: str, filters: Mapping[str, str]) -> list[dict[str, Any]]:
         answer = self._call("GET", path, params=filters)
@@ -89,53 +104,55 @@ class Client:
             raise BackendError(f"{self._backend.url}{path} answered something that is not an object")
         return answer
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:
-        import requests
-
+    def _call(self, method: str, path: str, *, limits: Limits | None = None, **options: Any) -> Any:
         url = self._backend.url.rstrip("/") + path
+        answer = self._ask(method, path, limits or self._limits, **options)
         try:
-            response = self._connect().request(method, url, timeout=QUICK if self._quick else TIMEOUT, **options)
-        except requests.RequestException as error:
+            content = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            content = None
+        if 300 <= answer.status < 400:
+            place = answer.headers.get("location", "nowhere")[:200]
             raise BackendError(
-                f"the platform at {self._backend.url} cannot be reached ({type(error).__name__})",
-                remedy="check the URL and the network",
-            ) from error
-        try:
-            answer = response.json()
-        except requests.JSONDecodeError:
-            answer = None
-        if not response.ok:
-            # Documented: errors are read from `detail` or `message`.
-            said = (answer.get("detail") or answer.get("message")) if isinstance(answer, dict) else None
-            raise BackendError(f"{method} {url} was refused with {response.status_code}: {said or response.reason}")
-        if answer is None:
-            raise BackendError(f"{method} {url} answered something that is not JSON", remedy="check the URL")
-        return answer
-
-    def _connect(self) -> requests.Session:
-        """Open the connection with the first call: whoever needs no answer does not pay for the library."""
-        if self._connection is None:
-            import requests
-            from requests.adapters import HTTPAdapter
-            from urllib3.util import Retry
-
-            # A read that broke is repeated; a write is not, because it may have arrived.
-            # After the last attempt the answer itself comes back: it says more than that the attempts are used up.
-            retry = Retry(
-                total=0 if self._quick else 3,
-                backoff_factor=0.2,
-                status_forcelist=(502, 503, 504),
-                allowed_methods={"GET"},
-                raise_on_status=False,
+                f"{method} {url} was answered with a redirect ({answer.status}) to {place}",
+                remedy="set `backend` to the platform's own URL",
             )
-            self._connection = requests.Session()
+        if answer.status >= 400:
+            # Documented: errors are read from `detail` or `message`.
+            said = (content.get("detail") or content.get("message")) if isinstance(content, dict) else None
+            again = answer.headers.get("retry-after")
+            raise BackendError(
+                f"{method} {url} was refused with {answer.status}: {said or answer.reason}",
+                remedy=f"it asks to be left alone until {again} (seconds, or a time)" if again else "",
+            )
+        if content is None:
+            raise BackendError(f"{method} {url} answered something that is not JSON", remedy="check the URL")
+        return content
+
+    def _ask(self, method: str, path: str, limits: Limits, **options: Any) -> Answer:
+        url = self._backend.url.rstrip("/") + path
+        if self._deadline is not None:
+            limits = limits._replace(whole=max(SHORTEST, min(limits.whole, self._deadline.remaining)))
+        try:
+            return self._connect().call(method, url, limits=limits, **options)
+        except (OSError, SlowError, BusyError, LargeError, ValueError) as error:  # requests' own errors are OSErrors
+            from roboticks_tasks.backend.reasons import reason_of
+
+            reason = reason_of(error, self._backend.url)
+            raise BackendError(
+                f"the platform at {self._backend.url} cannot be reached for {method} {path} ({reason.seen})",
+                remedy=reason.remedy,
+            ) from error
+
+    def _connect(self) -> Caller:
+        """Open the connection with the first call: whoever needs no answer does not pay for the library."""
+        if self._caller is None:
             # A proxy of the CI machine would swallow the loopback address.
-            self._connection.trust_env = urlsplit(self._backend.url).hostname not in LOOPBACK
-            self._connection.mount("http://", HTTPAdapter(max_retries=retry))
-            self._connection.mount("https://", HTTPAdapter(max_retries=retry))
-            self._connection.headers["Accept"] = "application/json"
-            self._connection.auth = self._authorise
-        return self._connection
+            session = open_session(trust_env=urlsplit(self._backend.url).hostname not in LOOPBACK)
+            session.headers["Accept"] = "application/json"
+            session.auth = self._authorise
+            self._caller = Caller(session)
+        return self._caller
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add our header; without a method of ours requests would take what a .netrc says of the host."""
@@ -144,17 +161,19 @@ class Client:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._caller is not None:
+            self._caller.close()
 
 
 @contextmanager
-def open_client(backend: BackendRef, client: Client | None = None, *, quick: bool = False) -> Iterator[Client]:
-    """Lend `client`, or make one for the block and close it afterwards; `quick` as for Client."""
+def open_client(
+    backend: BackendRef, client: Client | None = None, *, quick: bool = False, deadline: Deadline | None = None
+) -> Iterator[Client]:
+    """Lend `client`, or make one for the block and close it afterwards; `quick` and `deadline` as for Client."""
     if client is not None:
         yield client
         return
-    own = Client(backend, quick=quick)
+    own = Client(backend, quick=quick, deadline=deadline)
     try:
         yield own
     finally:

@@ -6,8 +6,10 @@ import importlib.util
 import os
 import selectors
 import signal
+import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -16,12 +18,23 @@ from roboticks_tasks.backend import users
 from roboticks_tasks.errors import BackendError, ConfigError
 from roboticks_tasks.models import BackendRef, Process
 from roboticks_tasks.profiles.values import LocalPlatform
+from roboticks_tasks.redaction import without_ours
+from roboticks_tasks.targets.local import postponed
+from roboticks_tasks.waiting import Deadline
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds for the local platform to answer; it needs a few milliseconds."""
+
+STOP_GRACE = 2.0
+"""Seconds that it has to end; it needs half of one."""
 
 START_TIMEOUT = 15.0
 """Seconds for the local platform to come up; it needs a fifth of one."""
 
 STARTED_BY_RUN = "started-by-run"
 """Names, in the platform's folder, the process that a run has started: those that people start are left to them."""
+
+HEALTHY = b"HTTP/1.1 200"
 
 NEEDED = ("cryptography", "paho", "starlette", "uvicorn", "yaml", "zmq")
 """What the extra `sim` installs; looked for before anything starts, so that the remedy is one sentence."""
@@ -68,6 +81,8 @@ def ensure_local(options: LocalPlatform, *, run: Path) -> BackendRef:
         address = _running(directory)
         if address is None:
             address = _start(options, directory)
+        else:
+            check_local(address.url, address.pid)
         pid, started = users.own_process()
         users.join(directory, run, pid=pid, started=started)
     return BackendRef(
@@ -99,7 +114,7 @@ def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
     """
     if not directory.is_dir():
         return "none was started"
-    with users.exclusive(directory):
+    with users.exclusive(directory, timeout=grace):
         if users.leave(directory, run):
             return "left running: another run uses it"
         address = _running(directory)
@@ -107,11 +122,37 @@ def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
             return "not running"
         if not _was_started_by_run(directory, address.pid):
             return "left running: it was started by hand"
-        if not processes.stop(address.pid, address.start_time, grace=grace):
+        if not processes.stop(address.pid, address.start_time, grace=min(grace, STOP_GRACE)):
             raise BackendError(f"the local platform (pid {address.pid}) does not stop")
         (directory / "platform.json").unlink(missing_ok=True)
         (directory / STARTED_BY_RUN).unlink(missing_ok=True)
     return "stopped"
+
+
+def check_local(url: str, pid: int) -> None:
+    """Raise BackendError when the local platform at `url`, process `pid`, does not answer: it may have been stopped."""
+    parts = urlsplit(url)
+    deadline = Deadline(ANSWER_TIMEOUT)
+    # By hand: this is asked by every run, and importing an HTTP library takes longer than the whole answer.
+    question = f"GET /api/v1/health HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+    answer = b""
+    try:
+        with socket.create_connection((parts.hostname, parts.port), timeout=ANSWER_TIMEOUT) as connection:
+            connection.sendall(question.encode("ascii"))
+            while len(answer) < len(HEALTHY) and not deadline.expired:
+                connection.settimeout(max(0.01, deadline.remaining))
+                chunk = connection.recv(len(HEALTHY) - len(answer))
+                if not chunk:
+                    break
+                answer += chunk
+        seen = f"it answered {answer!r}"
+    except OSError as error:
+        seen = str(error)
+    if answer != HEALTHY:
+        raise BackendError(
+            f"the local platform (pid {pid}) runs but does not answer at {url} ({seen})",
+            remedy=f"`kill -KILL {pid}`: the next run starts it afresh",
+        )
 
 
 def _was_started_by_run(directory: Path, pid: int) -> bool:
@@ -144,7 +185,7 @@ def _prepare(options: LocalPlatform) -> Path:
 def _running(directory: Path) -> Address | None:
     try:
         address = msgspec.json.decode((directory / "platform.json").read_bytes(), type=Address)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return address if processes.is_alive(address.pid, address.start_time) else None
 
@@ -155,16 +196,19 @@ def _start(options: LocalPlatform, directory: Path) -> Address:
     command += ["--http-port", str(options.http_port), "--mqtt-port", str(options.mqtt_port)]
     command += ["--broker", options.broker, "--ready-fd", str(writer)]
     with os.fdopen(reader, "rb") as answer:
+        pid = None
         try:
-            pid = _spawn(command, log=directory / "platform.log", inherit=writer)
-        finally:
-            os.close(writer)
-        (directory / STARTED_BY_RUN).write_text(str(pid), encoding="ascii")
-        try:
+            with postponed():  # no signal comes between the process and the mark by which teardown knows it
+                try:
+                    pid = _spawn(command, log=directory / "platform.log", inherit=writer)
+                finally:
+                    os.close(writer)
+                (directory / STARTED_BY_RUN).write_text(str(pid), encoding="ascii")
             return _read_answer(answer.fileno(), directory)
         except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             raise
 
 
@@ -174,7 +218,11 @@ def _spawn(command: list[str], *, log: Path, inherit: int) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600)]
     return os.posix_spawn(
-        command[0], command, os.environ, file_actions=[*files, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+        command[0],
+        command,
+        without_ours(processes.unmarked(os.environ)),
+        file_actions=[*files, (os.POSIX_SPAWN_DUP2, 1, 2)],
+        setsid=True,
     )
 
 

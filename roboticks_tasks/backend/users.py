@@ -12,6 +12,11 @@ from pathlib import Path
 import msgspec
 
 from roboticks_tasks import processes
+from roboticks_tasks.errors import BackendError
+from roboticks_tasks.waiting import Deadline, first
+
+PATIENCE = 20.0
+"""Seconds for another run to start or stop the platform; 15 are what it has for a start."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -21,10 +26,25 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Hold the platform's folder for the block, so that one run does not stop what another is just about to use."""
+def exclusive(directory: Path, *, timeout: float = PATIENCE) -> Iterator[None]:
+    """Hold the platform's folder for the block, so that one run does not stop what another is just about to use.
+
+    Raises BackendError when another run has it for `timeout` seconds: it hangs, or was stopped.
+    """
     with (directory / "users.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def taken() -> bool | None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            return True
+
+        if not taken() and not first(taken, deadline=Deadline(timeout), interval=0.02):
+            raise BackendError(
+                f"another run keeps the local platform's folder {directory} locked",
+                remedy=f"`fuser {directory / 'users.lock'}` names the process",
+            )
         yield
 
 
@@ -64,5 +84,5 @@ def _mark(directory: Path, run: Path) -> Path:
 def _read(path: Path) -> Mark:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Mark(processes=())

@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 import socket
+import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.errors import BinaryError, Verdict
-from roboticks_tasks.lifecycle.support.download import CHUNK, fetch
+from roboticks_tasks.lifecycle.support import transfer
+from roboticks_tasks.lifecycle.support.download import fetch
+from roboticks_tasks.lifecycle.support.transfer import CHUNK
 from tests.conditions import until
+from tests.contract.bad_server import OK, answer, misbehaving
 from tests.contract.http_server import Answer, Request, Server, serving
 
 CONTENT = random.Random(7).randbytes(3 * CHUNK + 12_345)
@@ -44,6 +48,10 @@ def whole(request: Request) -> Answer:
 
 def without_ranges(request: Request) -> Answer:
     return Answer(200, CONTENT)
+
+
+def without_room(request: Request) -> Answer:
+    return Answer(503)
 
 
 def cut(request: Request) -> Answer:
@@ -185,6 +193,58 @@ def test_what_a_signed_address_holds_is_in_no_error(server: Server, cache: Path)
         with pytest.raises(BinaryError, match="/dm could not be downloaded: ") as wrong:
             fetch(url, sha256=None, cache=cache, timeout=5)
         assert not re.search("secret|password", "".join(traceback.format_exception(wrong.value)))
+
+
+def test_what_was_left_behind_does_not_write_into_the_next_ones_part(cache: Path) -> None:
+    """The first transfer hangs beyond its time, and goes on when the file is there already."""
+    release = threading.Event()
+
+    def late(connection: socket.socket, ends: threading.Event) -> None:
+        connection.sendall(OK + b"Content-Length: 1000\r\n\r\n")
+        sent = 0
+        while not (release.is_set() or ends.wait(0.02)):
+            connection.sendall(b"-")
+            sent += 1
+        connection.sendall(b"-" * (1000 - sent))
+
+    with misbehaving(late) as server:
+        with pytest.raises(BinaryError, match="did not arrive within"):
+            fetch(f"{server.url}/dm.bin", sha256=None, cache=cache, timeout=0.3)
+        server.behave = answer("200 OK", CONTENT)
+        assert fetch(f"{server.url}/dm.bin", sha256=SHA256, cache=cache, timeout=30).read_bytes() == CONTENT
+        release.set()
+        until(lambda: all(thread.name != "http-call" for thread in threading.enumerate()), "the first one has ended")
+    assert names(cache) == ["dm.bin"]
+
+
+def test_a_busy_server_is_asked_again_and_a_cut_download_goes_on_by_itself(server: Server, cache: Path) -> None:
+    kinds = [without_room, cut, whole]
+
+    def in_turn(request: Request) -> Answer:
+        return kinds[len(server.requests) - 1](request)
+
+    server.answer = in_turn
+    assert get(server, cache).read_bytes() == CONTENT
+    assert "range" in server.requests[-1].headers
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_refused_before_it_fills_it(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer.Part, "room", lambda part: 1000)
+    with pytest.raises(BinaryError, match=rf"it has {len(CONTENT)} bytes more, and the disk has room for 1000"):
+        get(server, cache)
+    assert names(cache) == []
+
+
+def test_a_redirect_is_followed_and_never_out_of_tls_or_in_a_circle(server: Server, cache: Path) -> None:
+    server.answer = lambda request: (
+        Answer(302, headers={"Location": "/there"}) if request.path == "/dm.bin" else whole(request)
+    )
+    assert get(server, cache).read_bytes() == CONTENT
+    server.answer = lambda request: Answer(302, headers={"Location": "/dm.bin"})
+    with pytest.raises(BinaryError, match="redirects in a circle"):
+        get(server, cache, sha256=None)
 
 
 def test_two_who_need_the_same_file_do_not_write_to_the_same_part(server: Server, cache: Path) -> None:

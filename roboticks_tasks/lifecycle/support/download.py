@@ -15,9 +15,6 @@ from urllib.parse import urlsplit
 from roboticks_tasks.errors import BinaryError, Verdict
 from roboticks_tasks.waiting import Deadline, first
 
-CHUNK = 1 << 16
-"""Bytes between two looks at the clock."""
-
 SECRETS = re.compile(r"(?<=//)[^/@\s]+@|\?[^\s'\")>]*")
 """What of an address is nobody else's business: user and password, and the query, which may be a signature."""
 
@@ -93,30 +90,25 @@ def _check(url: str, part: Path, sha256: str | None) -> None:
 def _download(url: str, part: Path, deadline: Deadline) -> None:
     import requests
 
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    from roboticks_tasks.backend.calls import SlowError
+    from roboticks_tasks.backend.reasons import reason_of
+    from roboticks_tasks.lifecycle.support.transfer import BrokenError, RefusedError, transfer
+
+    remedy = "run again to resume"
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=(5, 30)) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # the part is whole already
-            response.raise_for_status()
-            resumed = response.status_code == requests.codes.partial_content
-            with part.open("ab" if resumed else "wb") as stream:
-                for chunk in response.iter_content(CHUNK):
-                    stream.write(chunk)
-                    if deadline.expired:
-                        raise BinaryError(
-                            f"{_shown(url)} did not arrive within {deadline.seconds:g} s "
-                            f"({stream.tell()} bytes are kept)",
-                            remedy="run again to resume, or raise `timeouts.binary`",
-                            verdict=Verdict.BACKEND_ERROR,
-                        )
+        transfer(url, part, deadline=deadline)
+        return
+    except SlowError:
+        have = part.stat().st_size if part.exists() else 0
+        what = f"did not arrive within {deadline.seconds:g} s ({have} bytes are kept)"
+        remedy = "run again to resume, or raise `timeouts.binary`"
+    except (BrokenError, RefusedError) as error:
+        what = f"could not be downloaded: {_shown(str(error))}"
     except requests.RequestException as error:
-        raise BinaryError(
-            f"{_shown(url)} could not be downloaded: {_shown(str(error))}",
-            remedy="run again to resume",
-            verdict=Verdict.BACKEND_ERROR,
-        ) from None
+        seen, advice = reason_of(error, url)
+        what = f"could not be downloaded: {_shown(seen)}"
+        remedy = f"{_shown(advice)}; {remedy}"
+    raise BinaryError(f"{_shown(url)} {what}", remedy=remedy, verdict=Verdict.BACKEND_ERROR)
 
 
 def _shown(text: str) -> str:
