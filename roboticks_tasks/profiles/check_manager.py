@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterator
 
 from roboticks_tasks.profiles.problem import Problem, empty_command
-from roboticks_tasks.profiles.values import Bindings, Profile
+from roboticks_tasks.profiles.values import Bindings, DeviceManagerSpec, Profile
+
+SHORTEST_WATCHDOG = 3
+"""Seconds; a sign of life has to find its way to the board several times in what one is good for."""
 
 
 def device_manager(profile: Profile) -> Iterator[Problem]:
@@ -34,6 +37,7 @@ def device_manager(profile: Profile) -> Iterator[Problem]:
         "source": source is not None and spec.kind == "simulated",
         "interpreter": spec.interpreter is not None and spec.kind in {"native", "firmware"},
         "bindings": spec.bindings != Bindings() and spec.kind != "bindings",
+        "watchdog": spec.watchdog not in {0, DeviceManagerSpec().watchdog} and spec.kind == "firmware",
     }
     for key in (key for key, is_idle in idle.items() if is_idle):
         yield Problem(
@@ -41,6 +45,12 @@ def device_manager(profile: Profile) -> Iterator[Problem]:
             f"`device_manager.{key}` means nothing to a device manager of kind {spec.kind}",
             "remove it, or set `device_manager.kind`",
             ("device_manager.kind",),
+        )
+    if 0 < spec.watchdog < SHORTEST_WATCHDOG:
+        yield Problem(
+            "device_manager.watchdog",
+            f"`device_manager.watchdog` is {spec.watchdog:g} s, in which a healthy run may not be heard",
+            f"set it to {SHORTEST_WATCHDOG} or more, or to 0 for no watchdog",
         )
     if spec.kind == "firmware":
         yield from _firmware(profile)

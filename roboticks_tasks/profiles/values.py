@@ -205,6 +205,15 @@ class DeviceManagerSpec(Value, frozen=True, kw_only=True):
     bindings: Bindings = Bindings()
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = msgspec.field(default_factory=dict)
+    watchdog: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=LONGEST,
+            description="seconds without a sign of life from the run after which the board itself stops the device "
+            "manager; 0: never",
+        ),
+    ] = 30
     state_file: str = "{root}/state/device-manager.json"
     log_file: str = "{root}/log/device-manager.log"
     log_patterns: LogPatterns = LogPatterns()

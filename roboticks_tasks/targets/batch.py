@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from roboticks_tasks.errors import TargetError
 from roboticks_tasks.targets.protocol import Completed, Target
 
+# A shell that ends by a signal runs no trap for its end; SIGPIPE is what it gets when the link broke meanwhile.
+CLEANUP = """d=''
+trap '[ -z "$d" ] || rm -rf "$d"' EXIT
+trap 'exit 143' HUP INT TERM PIPE"""
+
 
 def run_all(
     target: Target, commands: Sequence[Sequence[str]], *, timeout: float = 30.0, repeatable: bool = False
@@ -20,7 +25,7 @@ def run_all(
     if len(commands) < 2:
         return [target.run(argv, timeout=timeout, repeatable=repeatable) for argv in commands]
     numbers = range(len(commands))
-    lines = ["d=$(mktemp -d) || exit 73", "trap 'rm -rf \"$d\"' EXIT"]
+    lines = [CLEANUP, "d=$(mktemp -d) || exit 73"]
     for number, argv in zip(numbers, commands, strict=True):
         files = f'>"$d/{number}.out" 2>"$d/{number}.err" </dev/null'
         lines.append(f'({shlex.join(argv)} {files}; echo $? >"$d/{number}.code") &')

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from roboticks_tasks.errors import TargetError
-from roboticks_tasks.targets.protocol import Target
+from roboticks_tasks.targets.protocol import Completed, Target
+
+PID = re.compile("[1-9][0-9]{0,9}")
 
 NO_SETSID = 69
 """Exit code of the start script when the target has no `setsid` (EX_UNAVAILABLE)."""
@@ -25,6 +28,23 @@ identity() {
 } 2>/dev/null
 """
 
+HIDDEN = 71
+"""Exit code of a script that cannot see the process it is asked about (EX_OSERR)."""
+
+# Where /proc is mounted with `hidepid`, a process that may not be traced (one with capabilities, say) looks gone to its
+# own user, and could go on for ever. Whose number has gone to another user's process is not meant: there `kill` fails.
+SEE = r"""
+hidden() {
+    case $1 in '' | 0* | *[!0-9]*) return 1 ;; esac
+    [ ! -e "/proc/$1/stat" ] && kill -0 "$1"
+} 2>/dev/null
+see() {
+    hidden "$1" || return 0
+    echo "process $1 runs, but cannot be seen in /proc (mounted with hidepid)" >&2
+    exit 71
+}
+"""
+
 # The inner shell becomes the program: same pid, same start time. It writes the pid file before, so that whoever
 # starts it may die at any moment and the process can still be found; closing fd 3 tells the outer shell to go on.
 START = (
@@ -33,7 +53,7 @@ START = (
 command -v setsid >/dev/null || exit 69
 rm -f "$pid_file" "$stale"
 mkdir -p "$(dirname "$pid_file")" "$(dirname "$log")" "$directory" && cd "$directory" || exit 73
-words=$( { true >"$log"; } 2>&1 ) || { echo "$log cannot be written: ${words##*: }" >&2; exit 73; }
+words=$( { umask 077; true >"$log"; } 2>&1 ) || { echo "$log cannot be written: ${words##*: }" >&2; exit 73; }
 export IDENTITY_FUNCTION="$function" PID_FILE="$pid_file"
 reply=$(setsid sh -c '
     eval "$IDENTITY_FUNCTION"
@@ -51,6 +71,7 @@ esac
 
 STOP = (
     IDENTITY
+    + SEE
     + r"""
 same() { identity "$pid" >/dev/null && [ "$identity" = "$expected" ]; }
 kill_group() {
@@ -65,7 +86,7 @@ kill_group() {
     fi
     kill -s KILL -- "-$pid"  # dash understands a group's number only behind `-s`
 } 2>/dev/null
-same || { kill_group; echo gone; exit 0; }
+same || { see "$pid"; kill_group; echo gone; exit 0; }
 kill -TERM "$pid"
 while [ "$ticks" -gt 0 ] && same; do sleep 0.02 2>/dev/null || sleep 1; ticks=$((ticks - 1)); done
 outcome=stopped
@@ -119,18 +140,21 @@ def spawn_detached(
 def parse_pid_file(text: str) -> Detached:
     """Read "PID IDENTITY", the content of a pid file; TargetError when it is something else."""
     pid, _, identity = text.strip().partition(" ")
-    if not pid.isdecimal() or not identity:
+    if not PID.fullmatch(pid) or not identity:
         raise TargetError(f"not a pid file of ours: {text[:80]!r}")
     return Detached(int(pid), identity)
 
 
 def find_detached(target: Target, pid_file: str) -> Detached | None:
-    """Return the process that `pid_file` names, if that very process still runs."""
+    """Return the process that `pid_file` names, if that very process still runs; TargetError when it is hidden."""
     script = (
         IDENTITY
-        + 'read -r pid expected <"$1" && [ -n "$expected" ] && [ "$(identity "$pid")" = "$expected" ] && cat "$1"'
+        + SEE
+        + 'read -r pid expected <"$1" && [ -n "$expected" ] || exit 1; see "$pid"\n'
+        + '[ "$(identity "$pid")" = "$expected" ] && cat "$1"'
     )
     done = target.run(["sh", "-c", script, "sh", pid_file], repeatable=True)
+    _check_seen(done)
     return parse_pid_file(done.text) if done.ok else None
 
 
@@ -140,18 +164,29 @@ def identity_of(target: Target, pid: int) -> str:
 
 
 def is_alive(target: Target, process: Detached) -> bool:
-    """Tell whether that very process still runs on the target."""
-    script = IDENTITY + '[ "$(identity "$1")" = "$2" ]'
-    return target.run(["sh", "-c", script, "sh", str(process.pid), process.identity], repeatable=True).ok
+    """Tell whether that very process still runs on the target; TargetError when it is hidden."""
+    script = IDENTITY + SEE + 'see "$1"; [ "$(identity "$1")" = "$2" ]'
+    done = target.run(["sh", "-c", script, "sh", str(process.pid), process.identity], repeatable=True)
+    _check_seen(done)
+    return done.ok
 
 
 def stop(target: Target, process: Detached, *, grace: float = 5.0) -> str:
-    """Ask the process to end, kill its group after `grace` seconds: "gone" before, "stopped", "killed" or "alive"."""
+    """Ask the process to end, kill its group after `grace` seconds: "gone" before, "stopped", "killed" or "alive".
+
+    TargetError when it cannot be told: the process is hidden, or the target does not answer.
+    """
     settings = _settings(pid=str(process.pid), expected=process.identity, ticks=str(max(1, round(grace / 0.02))))
     done = target.run(["sh", "-s"], stdin=(settings + STOP).encode(), timeout=grace + 10, repeatable=True)
+    _check_seen(done)
     if not done.text:
         raise TargetError(f"process {process.pid} could not be stopped: {done.last_words}")
     return done.text
+
+
+def _check_seen(done: Completed) -> None:
+    if done.exit_code == HIDDEN:
+        raise TargetError(done.last_words, remedy="mount the target's /proc without hidepid, or with gid= for its user")
 
 
 def _settings(**values: str) -> str:

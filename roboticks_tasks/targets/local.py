@@ -7,26 +7,49 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from roboticks_tasks.errors import TargetError
+from roboticks_tasks.redaction import without_ours
 from roboticks_tasks.signals import SIGNALS
 from roboticks_tasks.targets.protocol import Completed
 
 
 class LocalTarget:
-    """Run commands as children of this process, each in a session of its own so that it can be stopped as a whole."""
+    """Run commands as children of this process, each in a session of its own so that it can be stopped as a whole.
+
+    They have this process's environment without our secrets, or `environment` instead.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
     ) -> Completed:
-        """Run a command to its end; TargetError when it takes more than `timeout` seconds."""
+        """Run a command to its end; TargetError when it takes more than `timeout` seconds.
+
+        A signal to our whole process group can hit the command in the moment before it has a session of its own: a
+        repeatable one that says nothing and dies of one is run once more.
+        """
+        done = self._run(argv, stdin, timeout)
+        stillborn = -done.exit_code in SIGNALS and not done.stdout and not done.stderr
+        return self._run(argv, stdin, timeout) if stillborn and repeatable else done
+
+    def _run(self, argv: Sequence[str], stdin: bytes, timeout: float) -> Completed:
         pipe = subprocess.PIPE
         process = None
         try:
             with postponed():
-                process = subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+                process = subprocess.Popen(
+                    list(argv),
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=pipe,
+                    env=without_ours(os.environ) if self._environment is None else self._environment,
+                    start_new_session=True,
+                )
             stdout, stderr = process.communicate(stdin, timeout=timeout)
         except BaseException as error:
             if process is None:

@@ -11,6 +11,9 @@ from roboticks_tasks.targets.protocol import Target
 MOST_LOG = 262_144
 """Bytes of log in one look; the rest comes with the next one."""
 
+LONGEST_STATE = 60_000
+"""Characters of a state, which is an argument of the next look; a longer one counts as none."""
+
 TICK = 0.02
 """Seconds between two looks of the target's own shell."""
 
@@ -33,7 +36,7 @@ WATCH = (
     + r"""
 state=$1 log=$2 pid=$3 expected=$4 known=$5 inode=$6 offset=$7 before=$8 ticks=$9
 shift 9
-tick=$1 most=$2 often=$3 thorough=$4
+tick=$1 most=$2 often=$3 longest=$4 thorough=$5
 open_log() {
     there='' size=0
     [ -f "$log" ] && command exec 3<"$log" || return
@@ -88,6 +91,7 @@ while :; do
     calm='' text='' more=''
     identity "$pid" >/dev/null && [ "$identity" = "$expected" ] && alive=1 || alive=0
     { IFS= read -r text <"$state"; } 2>/dev/null
+    [ "${#text}" -le "$longest" ] || text=''
     [ "$alive" = 1 ] && [ "$text" = "$known" ] && [ "$ticks" -gt 0 ] && calm=1
     if [ -z "$calm" ] || [ -z "$there" ] || [ "$((turn % often))" = 0 ] || read -r more <&3 || [ -n "$more" ]; then
         examine
@@ -134,12 +138,17 @@ START = Position()
 
 
 class Look(NamedTuple):
-    """One look: `state` is the state file's one line, `log` what was logged since, `position` where to go on."""
+    """One look: `state` is the state file's one line, `log` what was logged since, `position` where to go on.
+
+    `behind` is how many bytes there are after that, up to the position `end`.
+    """
 
     alive: bool
     state: str
     log: bytes
     position: Position
+    behind: int = 0
+    end: Position = START
 
 
 def watch(
@@ -151,15 +160,18 @@ def watch(
     known_state: str = "",
     position: Position = START,
     patience: float = 0.0,
+    most: int = MOST_LOG,
 ) -> Look:
     """Return as soon as the state differs from `known_state`, there is more in the log, or the process ended.
 
-    After `patience` seconds it returns what there is. A process that ended is looked at once more, so that nothing
-    it wrote before is missed. A log that is rotated, emptied or replaced meanwhile is followed into its new file.
+    After `patience` seconds it returns what there is, at most `most` bytes of log. A process that ended is looked at
+    once more, so that nothing it wrote before is missed. A log that is rotated, emptied or replaced meanwhile is
+    followed into its new file.
     """
     ticks = max(0, round(patience / TICK))
     place = (position.file, position.offset, position.before.hex())
-    words = [state_path, log_path, process.pid, process.identity, known_state, *place, ticks, TICK, MOST_LOG, OFTEN]
+    numbers = (ticks, TICK, most, OFTEN, LONGEST_STATE)
+    words = [state_path, log_path, process.pid, process.identity, known_state, *place, *numbers]
     for thorough in ("", "1"):
         argv = ["sh", "-c", WATCH, "sh", *map(str, words), thorough]
         done = target.run(argv, timeout=patience * 3 + 30, repeatable=True)
@@ -170,9 +182,26 @@ def watch(
         if not before or before == position.before:
             break
     log = body[:-1] if body.endswith(b"1") else b""  # it was rotated while it was read: the next look reads it again
+    places = parts.decode().split()
+    behind, end = _rest(places, position)
     return Look(
-        alive == b"1", state.decode("utf-8", "surrogateescape"), log, _advance(position, parts.decode().split(), log)
+        alive=alive == b"1",
+        state=state.decode("utf-8", "surrogateescape"),
+        log=log,
+        position=_advance(position, places, log),
+        behind=behind - len(log),
+        end=end,
     )
+
+
+def _rest(parts: list[str], position: Position) -> tuple[int, Position]:
+    """Return how much there is to read in `parts`, and where it ends."""
+    size = 0
+    for part in parts:
+        file, start, length, _ = part.split(":")
+        size += max(0, int(length) - int(start))
+        position = Position(file, int(length))
+    return size, position
 
 
 def _advance(position: Position, parts: list[str], log: bytes) -> Position:

@@ -186,6 +186,14 @@ def test_a_command_among_several_that_is_not_there_harms_no_other(target: Target
     assert fine == Completed(0, b"a\nb\0c", b"")
 
 
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM", "PIPE"])
+def test_several_commands_that_are_cut_off_leave_no_folder(tmp_path: Path, name: str) -> None:
+    cut_off = f"kill -s {name} $(sed -n 's/^PPid:[^0-9]*//p' /proc/$PPID/status)"
+    with pytest.raises(TargetError, match="2 commands could not be run together"):
+        run_all(LocalTarget({**os.environ, "TMPDIR": str(tmp_path)}), [["sh", "-c", f"{cut_off}; :"], ["true"]])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_several_commands_that_take_too_long_are_ended_together(target: Target, tmp_path: Path) -> None:
     wait = f"echo $$ >>{shlex.quote(str(tmp_path / 'pids'))}; exec sleep 60"
     with pytest.raises(TargetError):
@@ -193,3 +201,20 @@ def test_several_commands_that_take_too_long_are_ended_together(target: Target, 
     pids = [int(line) for line in (tmp_path / "pids").read_text().splitlines()]
     assert len(pids) == 2
     until(lambda: not any(runs(pid) for pid in pids), "both are gone")
+
+
+KILLED_ONCE = 'echo x >>"$1"; [ "$(wc -l <"$1")" -gt 1 ] || kill -s "$2" $$; echo alive'
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_signal_that_hits_a_command_of_this_machine_at_its_birth_costs_a_repeatable_one_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    argv = ["sh", "-c", KILLED_ONCE, "sh", str(tmp_path / "times"), name]
+    assert LocalTarget().run(argv, repeatable=True).text == "alive"
+
+
+def test_a_command_of_this_machine_that_is_not_repeatable_is_run_once_whatever_ends_it(tmp_path: Path) -> None:
+    argv = ["sh", "-c", KILLED_ONCE, "sh", str(tmp_path / "times"), "TERM"]
+    assert LocalTarget().run(argv).exit_code == -signal.SIGTERM
+    assert (tmp_path / "times").read_text() == "x\n"

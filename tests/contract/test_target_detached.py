@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -161,6 +162,45 @@ def test_where_a_boot_has_no_name_a_process_is_known_by_when_it_started(target: 
     until(lambda: not runs(child), "its child has ended")
 
 
+class Hiding:
+    """A target whose /proc shows no processes that somebody asks for by number, as with `hidepid`."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
+    ) -> Completed:
+        """Run a command that finds no folder of a process."""
+        words = [re.sub(r"/proc/\$(1|pid)/", "/proc/hidden/", word) for word in argv]
+        stdin = re.sub(rb"/proc/\$(1|pid)/", b"/proc/hidden/", stdin)
+        return self._target.run(words, stdin=stdin, timeout=timeout, repeatable=repeatable)
+
+
+def test_a_process_that_is_hidden_is_not_taken_for_gone(robot: Robot) -> None:
+    process = robot.start("exec sleep 60")
+    hiding = Hiding(robot.target)
+    for look in (
+        lambda: stop(hiding, process, grace=0.1),
+        lambda: is_alive(hiding, process),
+        lambda: find_detached(hiding, robot.pid_file),
+    ):
+        with pytest.raises(TargetError, match=f"process {process.pid} runs, but cannot be seen in /proc.*hidepid"):
+            look()
+    assert runs(process.pid)
+    assert stop(robot.target, process) == "stopped"
+    ended = process._replace(pid=(1 << 22) + 1)  # no process has a number above the kernel's limit
+    assert stop(hiding, ended) == "gone"
+    assert not is_alive(hiding, ended)
+
+
+@pytest.mark.parametrize("text", ["0 1-2", "-1 1-2", "00 1-2", "1x 1-2"])
+def test_a_damaged_pid_file_hides_nobody(robot: Robot, text: str) -> None:
+    Path(robot.pid_file).parent.mkdir()
+    Path(robot.pid_file).write_text(f"{text}\n")
+    assert find_detached(Hiding(robot.target), robot.pid_file) is None
+
+
 def test_what_an_earlier_one_has_left_is_removed_before_a_start(target: Target, tmp_path: Path) -> None:
     left = tmp_path / "state.json"
     left.write_text("old")
@@ -176,7 +216,9 @@ def test_a_pid_file_that_is_cut_off_names_nobody(robot: Robot, text: str) -> Non
     assert find_detached(robot.target, robot.pid_file) is None
 
 
-@pytest.mark.parametrize("text", ["", "12", "12 ", "twelve 34-5", "-12 34-5"])
+@pytest.mark.parametrize(
+    "text", ["", "12", "12 ", "twelve 34-5", "-12 34-5", "0 34-5", "\u0661\u0662 3-4", "9" * 5000 + " 3-4"]
+)
 def test_what_is_no_pid_file_is_said_to_be_none(text: str) -> None:
     with pytest.raises(TargetError, match="not a pid file of ours"):
         parse_pid_file(text)

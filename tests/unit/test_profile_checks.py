@@ -116,6 +116,16 @@ def console(port: str) -> str:
             3,
             "`device_manager.flash` writes {source}, but there is no `device_manager.source`",
         ),
+        (
+            FIRMWARE.replace('"firmware"', '"firmware"\nwatchdog = 10'),
+            3,
+            "`device_manager.watchdog` means nothing to a dev",
+        ),
+        (
+            "[device_manager]\nwatchdog = 2.5",
+            2,
+            "`device_manager.watchdog` is 2.5 s, in which a healthy run may not be",
+        ),
         (FIRMWARE.replace('"firmware"', '"firmware"\nflash = []'), 3, "`device_manager.flash` is an empty command"),
         ('[target.login]\nlogin_prompt = "("', 2, "`target.login.login_prompt` is not a regular expression: "),
         ('[target.login]\npassword_prompt = "*"', 2, "`target.login.password_prompt` is not a regular expression"),

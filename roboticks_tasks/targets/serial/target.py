@@ -58,6 +58,7 @@ class SerialTarget:
         self._line: Line | None = None
         self._shell: Shell | None = None
         self._logged_in = False
+        self._closed = False
         variable = self._spec.login.password_variable
         self._password = os.environ.get(variable) if variable else None
 
@@ -90,6 +91,8 @@ class SerialTarget:
 
     def connect(self, timeout: float | None = None) -> None:
         """Open the line if it is closed, and start the loop in the shell behind it, within `timeout` seconds."""
+        if self._closed:  # by whoever needs the console now
+            raise BoardError("the console was closed")
         timeout = self._boot_timeout if timeout is None else timeout
         if self._line is None:
             self._line = self._stack.enter_context(open_line(self._console))
@@ -100,6 +103,7 @@ class SerialTarget:
 
     def close(self) -> None:
         """Stop the loop, log out if this has logged in, close the line."""
+        self._closed = True
         with self._stack, suppress(TargetError):
             if self._shell is not None and not self._shell.stop():
                 return

@@ -15,6 +15,7 @@ from roboticks_tasks.errors import BoardError, ConfigError
 from roboticks_tasks.models import Process
 from roboticks_tasks.profiles.boards import board_of
 from roboticks_tasks.profiles.values import Profile
+from roboticks_tasks.redaction import without_ours
 
 OWNER = "owner"
 """In a folder of sockets: the process with whose end it has no use any more, "PID START"."""
@@ -32,8 +33,11 @@ def program() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment without what lets ssh, or the ssh to a jump host, ask anybody anything."""
-    kept = {name: value for name, value in os.environ.items() if name not in PROMPTS}
+    """Return our environment without what lets ssh, or the ssh to a jump host, ask anybody anything.
+
+    Nor has it the platform's secrets: what the config's SendEnv names is sent, whatever our own options say.
+    """
+    kept = {name: value for name, value in without_ours(os.environ).items() if name not in PROMPTS}
     return kept | {"SSH_ASKPASS_REQUIRE": "never"}
 
 

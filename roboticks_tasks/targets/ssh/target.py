@@ -29,6 +29,7 @@ class SshTarget:
         self._profile = profile
         self._connection: Connection | None = connect(profile)
         self._leftovers: list[Leader] = []
+        self._closed = False
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
@@ -53,7 +54,11 @@ class SshTarget:
                 attempt += 1
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a command that another thread has under way breaks, and does not connect again."""
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
