@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from roboticks_tasks.events import Event, StepFinished, StepStarted
+from roboticks_tasks.redaction import NOTHING, Redactor
 
 LOGGER = "roboticks_tasks"
 DEVICE_LOGGER = "roboticks_tasks.device"
@@ -25,17 +26,18 @@ log = logging.getLogger(LOGGER)
 
 
 class Formatter(logging.Formatter):
-    """Mark the lines that a device logged, so that nobody takes them for ours."""
+    """Mark the lines that a device logged, so that nobody takes them for ours; take out secrets, in tracebacks too."""
 
-    def __init__(self) -> None:
+    def __init__(self, redactor: Redactor = NOTHING) -> None:
         super().__init__(FORMAT, datefmt="%H:%M:%S")
         self._device = logging.Formatter(DEVICE_FORMAT, datefmt="%H:%M:%S")
+        self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, or a few of ours; whatever a device sent, no control character gets through."""
         if record.name == DEVICE_LOGGER:
-            return printable(self._device.format(record))
-        return printable(super().format(record), keep="\n\t")
+            return printable(self._redactor.text(self._device.format(record)))
+        return printable(self._redactor.text(super().format(record)), keep="\n\t")
 
 
 class LogFile(logging.FileHandler):
@@ -50,10 +52,11 @@ class LogFile(logging.FileHandler):
 class LiveLine(logging.Handler):
     """The last line of a terminal: step, elapsed, deadline, what the device said last. Other lines scroll above it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, redactor: Redactor = NOTHING) -> None:
         super().__init__()
-        self.setFormatter(Formatter())
+        self.setFormatter(Formatter(redactor))
         self._stream = stream
+        self._redactor = redactor
         self._step: StepStarted | None = None
         self._begin = 0.0
         self._device_line = ""
@@ -73,7 +76,7 @@ class LiveLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Let a line scroll by; what the device says only shows in the live line."""
         if record.name == DEVICE_LOGGER:
-            self._device_line = record.getMessage()
+            self._device_line = self._redactor.text(record.getMessage())
             return
         self._write(f"{self.format(record)}\n")
         self._draw()
@@ -111,10 +114,10 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
 
 
-def say(text: str) -> None:
+def say(text: str, *, redactor: Redactor = NOTHING) -> None:
     """Print a result; a reader that has gone away does not change how the command ends."""
     try:
-        print(printable(text, keep="\n\t"), flush=True)
+        print(printable(redactor.text(text), keep="\n\t"), flush=True)
     except OSError:
         # What could not be printed is still in the buffer, and would be tried again, in vain, at the very end.
         with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
@@ -131,10 +134,15 @@ def tell_steps(event: Event) -> None:
 
 
 @contextmanager
-def shown(log_file: Path | None = None, *, stream: TextIO | None = None) -> Iterator[LiveLine | None]:
-    """Send the log to the screen and to `log_file` for the block; yield the live line when the screen is a terminal."""
+def shown(
+    log_file: Path | None = None, *, stream: TextIO | None = None, redactor: Redactor = NOTHING
+) -> Iterator[LiveLine | None]:
+    """Send the log to the screen and to `log_file` for the block, without what `redactor` takes out.
+
+    Yields the live line when the screen is a terminal.
+    """
     stream = stream or sys.stderr
-    live = LiveLine(stream) if stream.isatty() else None
+    live = LiveLine(stream, redactor=redactor) if stream.isatty() else None
     screen: logging.Handler = live or logging.StreamHandler(stream)
     handlers = [screen]
     if log_file is not None:
@@ -142,7 +150,7 @@ def shown(log_file: Path | None = None, *, stream: TextIO | None = None) -> Iter
     logging.raiseExceptions = False  # a full disk must not print a traceback per line
     log.setLevel(logging.INFO)
     for handler in handlers:
-        handler.setFormatter(Formatter())
+        handler.setFormatter(Formatter(redactor))
         log.addHandler(handler)
     try:
         yield live

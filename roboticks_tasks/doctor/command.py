@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.doctor.diagnosis import diagnose
 from roboticks_tasks.doctor.report import document, table
 from roboticks_tasks.lifecycle.run import OUTPUT
@@ -30,10 +31,11 @@ def doctor(options: argparse.Namespace) -> int:
     folder = getattr(options, "artifacts", None) or OUTPUT
     diagnosis = diagnose(profile, folder=folder, board=options.board)
     if options.json:
-        _say(document(diagnosis))
+        text = document(diagnosis)
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        _say(table(diagnosis, width=shutil.get_terminal_size((120, 24)).columns, colour=colour))
+        text = table(diagnosis, width=shutil.get_terminal_size((120, 24)).columns, colour=colour)
+    _say(redactor_of(profile).text(text))
     return diagnosis.exit_code
 
 

@@ -1,6 +1,7 @@
 """The program that owns a serial port: it writes what comes out of it to a log, and serves clients on a socket.
 
-Started by `captures.start_capture`; its only argument is JSON. Standard error leads to whoever started it until the
+Started by `captures.start_capture`; its only argument is JSON, and so is what it reads on standard input: the secrets
+that must not reach the log. Standard error leads to whoever started it until the
 port is open, so that it sees even an import that fails.
 """
 
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from roboticks_tasks.errors import EXIT_BUG, ConfigError, RoboticksError
+from roboticks_tasks.redaction import NOTHING, Redactor
 from roboticks_tasks.serial_console import registration
 from roboticks_tasks.serial_console.channel import Port
 from roboticks_tasks.serial_console.clients import Client, Clients
@@ -50,13 +52,14 @@ class Settings(NamedTuple):
 class Capturing:
     """A port, its log and its clients, served by one loop that never waits for any of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redactor: Redactor = NOTHING) -> None:
         self._settings = settings
         self._port: Port | None = open_port(settings)
         self._link = link_of(settings.port)
         self._log = RotatingLog(Path(settings.log), size=settings.size, keep=settings.keep)
         self._records = Records()
         self._traffic = Traffic()
+        self._redacted = redactor.stream()
         self._selector = DefaultSelector()
         self._sending = bytearray()
         self._ended = self._is_blocked = False
@@ -96,13 +99,15 @@ class Capturing:
 
     def note(self, text: str) -> None:
         """Write a record of our own."""
-        self._write(self._records.take(self._traffic.end()) + self._records.note(text))
+        self._tell_loss()
+        self._log.write(self._rest() + self._records.note(text))
 
     def close(self) -> None:
         """Complete the log, and let go of everything; the names first, for a successor may wait for the port."""
         self._registration.unlink(missing_ok=True)
         self._clients.close()
-        self._log.write(self._records.take(self._traffic.end()) + self._records.end())
+        self._tell_loss()
+        self._log.write(self._rest() + self._records.end())
         self._log.close()
         if self._port is not None:
             self._port.close()
@@ -116,7 +121,8 @@ class Capturing:
             self._lose(error)
             return
         if data:
-            self._write(self._records.take(self._traffic.take(data)))
+            self._tell_loss()
+            self._log.write(self._records.take(self._redacted.feed(self._traffic.take(data))))
             self._clients.send(data)
 
     def _send(self) -> None:
@@ -166,12 +172,19 @@ class Capturing:
         self._selector.register(self._port, EVENT_READ)
         self.note("console back")
 
-    def _write(self, text: bytes) -> None:
-        if self._log.lost:
-            lost, self._log.lost = self._log.lost, 0
-            if not self._log.write(b"\n" + self._records.note(f"{lost} bytes lost: {self._log.problem}")):
-                self._log.lost = lost
-        self._log.write(text)
+    def _rest(self) -> bytes:
+        """Return what the filters have held back: nothing more comes, or something of our own comes in between."""
+        return self._records.take(self._redacted.feed(self._traffic.end()) + self._redacted.close())
+
+    def _tell_loss(self) -> None:
+        """Write how much a full disk has lost, if there is room by now; what is said next begins a record."""
+        if not self._log.lost:
+            return
+        lost, self._log.lost = self._log.lost, 0
+        text = self._records.note(f"{lost} bytes lost: {self._log.problem}")
+        note = text[:-1].rpartition(b"\n")[2]  # what completes a record is of one that was lost
+        if not self._log.write((b"" if self._log.is_complete else b"\n") + note + b"\n"):
+            self._log.lost = lost
 
     def _look_at_log(self) -> None:
         if self._log.is_removed():
@@ -180,6 +193,7 @@ class Capturing:
                 self._records.end()  # the line that is under way gets a time in the new file
             except OSError:
                 self._ended = True
+        self._tell_loss()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._ended = True
@@ -187,12 +201,20 @@ class Capturing:
             raise SystemExit
 
 
+def _told() -> Redactor:
+    """Read on standard input what is to be redacted, and leave nothing there for others to read."""
+    told = json.load(sys.stdin.buffer)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return Redactor(told["secrets"], files=map(Path, told["files"]))
+
+
 def main() -> int:
     """Capture; exit 0 after a signal, 1 when the port could not be opened, 70 for a bug, which the log names."""
     arguments = json.loads(sys.argv[1])
     ready = arguments.pop("ready")
     try:
-        capturing = Capturing(Settings(**arguments))
+        capturing = Capturing(Settings(**arguments), _told())
     except RoboticksError as error:
         answer = {"error": error.args[0], "remedy": error.remedy, "config": isinstance(error, ConfigError)}
         os.write(ready, json.dumps(answer).encode())

@@ -13,6 +13,7 @@ import msgspec
 from roboticks_tasks import processes
 from roboticks_tasks.errors import BoardError, ConfigError
 from roboticks_tasks.models import Capture
+from roboticks_tasks.redaction import NOTHING, Redactor, is_secret
 from roboticks_tasks.serial_console import reasons, registration, rotation
 from roboticks_tasks.serial_console.registration import find_capture, is_capturing
 
@@ -31,11 +32,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def start_capture(
-    console: reasons.Console, *, log: Path, size: int = rotation.SIZE, keep: int = rotation.KEEP
+    console: reasons.Console,
+    *,
+    log: Path,
+    size: int = rotation.SIZE,
+    keep: int = rotation.KEEP,
+    redactor: Redactor = NOTHING,
 ) -> Capture:
     """Start to capture a console into `log`; return when the port is open: a board may be powered on from then on.
 
-    `size`: bytes of a part of the log, of which `keep` older ones stay beside it. BoardError when the port cannot be
+    `size`: bytes of a part of the log, of which `keep` older ones stay beside it. What `redactor` takes out does not
+    reach it; who listens to the console gets every byte. BoardError when the port cannot be
     opened, and who has it when it is busy; ConfigError when the port's name or the installation is at fault.
     """
     running = find_capture(console.port)
@@ -47,7 +54,7 @@ def start_capture(
     settings = {"port": console.port, "baudrate": console.baudrate, "log": str(log), "size": size, "keep": keep}
     with os.fdopen(reader, "rb") as answer:
         try:
-            pid = _spawn({**settings, "ready": writer}, inherit=writer)
+            pid = _spawn({**settings, "ready": writer}, redactor, inherit=writer)
         finally:
             os.close(writer)
         try:
@@ -85,16 +92,24 @@ def stop_capture(capture: Capture, *, grace: float = 2.0) -> str:
     return "killed"
 
 
-def _spawn(settings: dict[str, object], *, inherit: int) -> int:
-    """Start a capture that outlives this process, with a session of its own: Ctrl-C is for the run, not for it."""
+def _spawn(settings: dict[str, object], redactor: Redactor, *, inherit: int) -> int:
+    """Start a capture that outlives this process, with a session of its own: Ctrl-C is for the run, not for it.
+
+    What it has to redact stands in neither its arguments nor its environment, but in a file without a name.
+    """
     os.set_inheritable(inherit, True)
     command = [sys.executable, "-m", "roboticks_tasks.serial_console.capture", msgspec.json.encode(settings).decode()]
-    files = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, inherit, 2),
-    ]
-    return os.posix_spawn(command[0], command, os.environ, file_actions=files, setsid=True)
+    secrets = {"secrets": redactor.secrets, "files": [str(path.absolute()) for path in redactor.files]}
+    with os.fdopen(os.memfd_create("secrets"), "w+b") as told:
+        told.write(msgspec.json.encode(secrets))
+        told.seek(0)
+        files = [
+            (os.POSIX_SPAWN_DUP2, told.fileno(), 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, inherit, 2),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not is_secret(name)}
+        return os.posix_spawn(command[0], command, environment, file_actions=files, setsid=True)
 
 
 def _read(channel: int) -> bytes:

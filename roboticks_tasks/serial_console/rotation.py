@@ -13,7 +13,8 @@ KEEP = 3
 class RotatingLog:
     """Appends records to `path`; when it would grow beyond `size` bytes it becomes PATH.1, between two records.
 
-    A disk that is full loses records, never the capture: `lost` counts the bytes, and `problem` says why.
+    A disk that is full loses records, never the capture: `lost` counts the bytes, and `problem` says why. `is_complete`
+    tells whether the file ends with a whole record.
     """
 
     def __init__(self, path: Path, *, size: int = SIZE, keep: int = KEEP) -> None:
@@ -22,9 +23,9 @@ class RotatingLog:
         self.problem = ""
         self._limit = size
         self._keep = keep
-        self._is_complete = True
+        self.is_complete = True
         self._open()
-        if not self._is_complete:
+        if not self.is_complete:
             self._append(b"\n")  # whoever wrote it before was killed
 
     def write(self, text: bytes) -> bool:
@@ -32,13 +33,13 @@ class RotatingLog:
         kept = True
         while self._size + len(text) > self._limit:
             cut = text.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
-            if not cut and not (self._size and self._is_complete):
+            if not cut and not (self._size and self.is_complete):
                 cut = text.find(b"\n") + 1  # the record that is under way stays whole
                 if not cut:
                     break
             kept = self._append(text[:cut]) and kept
             text = text[cut:]
-            if self._is_complete and not self._rotate():
+            if self.is_complete and not self._rotate():
                 break
         return self._append(text) and kept
 
@@ -61,9 +62,10 @@ class RotatingLog:
         try:
             while rest:
                 written = os.write(self._fd, rest)
+                self.is_complete = False
                 self._size += written
                 rest = rest[written:]
-            self._is_complete = text.endswith(b"\n") if text else self._is_complete
+            self.is_complete = text.endswith(b"\n") if text else self.is_complete
         except OSError as error:
             self.lost += len(rest)
             self.problem = error.strerror or str(error)
@@ -84,7 +86,7 @@ class RotatingLog:
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._size = os.fstat(self._fd).st_size
-        self._is_complete = self._size == 0 or os.pread(self._fd, 1, self._size - 1) == b"\n"
+        self.is_complete = self._size == 0 or os.pread(self._fd, 1, self._size - 1) == b"\n"
 
     def _numbered(self, number: int) -> str:
         return f"{self.path}.{number}"

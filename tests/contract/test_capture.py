@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from roboticks_tasks.profiles.values import Console
 from roboticks_tasks.serial_console.captures import find_capture, is_capturing, start_capture, stop_capture
 from roboticks_tasks.serial_console.line import open_line
 from tests.conditions import until
+from tests.contract.small_disk import open_small_disk
 from tests.contract.terminals import Terminal, came, own_folder
 
 RECORD = re.compile(rb"(\d+\.\d{6}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (.*)")
@@ -53,8 +55,8 @@ def log(tmp_path: Path) -> Path:
 def start(private: Path, terminal: Terminal, log: Path) -> Iterator[Start]:
     started: list[Capture] = []
 
-    def begin(port: str = str(terminal.path), **options: int) -> Capture:
-        started.append(start_capture(Console(port=port, baudrate=3_000_000), log=log, **options))
+    def begin(port: str = str(terminal.path), **options: Any) -> Capture:
+        started.append(start_capture(Console(port=port, baudrate=3_000_000), **{"log": log, **options}))
         return started[-1]
 
     yield begin
@@ -431,3 +433,33 @@ def test_the_capture_starts_without_libraries_that_it_does_not_need() -> None:
     program = "import sys, roboticks_tasks.serial_console.capture; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"msgspec", "asyncio", "logging", "subprocess", "typing_extensions"} & set(done.stdout.split())
+
+
+def test_a_full_disk_loses_records_never_the_capture_and_the_log_says_how_many(
+    start: Start, terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    with open_small_disk(tmp_path / "disk", size="1m") as disk:
+        if disk is None:
+            pytest.skip("this machine allows no mounts")
+        path = disk.folder / "console.log"
+        capture = start(log=path)
+        terminal.say(b"before\nhalf a line")
+        until(lambda: path.exists() and b"half a line" in path.read_bytes(), "the line is in the log")
+        disk.fill()
+        flood = b"lost\n" * 3_000
+        with connected(capture) as client:
+            terminal.say(flood)
+            assert received(client, len(flood)) == flood
+        disk.empty()
+        terminal.say(b"after\n")
+        until(lambda: b" after\n" in path.read_bytes(), "what is said afterwards is in the log")
+        first, half, *filled, note, after, nothing = path.read_bytes().split(b"\n")
+        assert first.endswith(b" before")
+        assert b" half a line" in half
+        assert all(line.endswith(b" lost") for line in filled[:-1])  # of the last one only a part had room
+        assert RECORD.fullmatch(after)
+        match = RECORD.fullmatch(note)
+        assert match
+        assert re.fullmatch(rb"--- \d{5,6} bytes lost: No space left on device", match[3])
+        assert nothing == b""
