@@ -22,6 +22,9 @@ PROFILES = sorted(path.stem for path in Path("hardware_profiles").glob("*.toml")
 PATIENCE = 20
 """Seconds that a run has for its teardown after Ctrl-C; nox would give it half a second."""
 
+SOON = 0.5
+"""Seconds until nox tells a run of a SIGINT that only nox has got; at a terminal both get it."""
+
 
 def install(session: nox.Session, extra: str) -> None:
     """Install the project with an extra, unless this very pyproject.toml has been installed here before."""
@@ -47,7 +50,7 @@ def run_task(session: nox.Session, *words: str) -> None:
         *words,
         *session.posargs,
         env={"ROBOTICKS_END_WITH": str(os.getpid())},  # a SIGTERM ends nox at once; the run has to tear down then
-        interrupt_timeout=PATIENCE,
+        interrupt_timeout=SOON,
         terminate_timeout=PATIENCE,
     )
 
@@ -96,6 +99,14 @@ def benchmarks(session: nox.Session) -> None:
     """Print how fast it is, as ratios against baselines of the same run."""
     install(session, "dev")
     session.run("python", "tests/benchmarks/bench_speed.py")
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Do harm to many runs at random moments: `nox -s chaos -- --seed N --runs 200`; print what was left behind."""
+    install(session, "dev")
+    words = ["python", "-m", "tests.faults.chaos", *session.posargs]
+    session.run(*words, interrupt_timeout=PATIENCE, terminate_timeout=PATIENCE)
 
 
 @nox.session

@@ -18,6 +18,9 @@ refused or not pinned; 70 a bug of ours; 130, 143 cancelled. The run's result.js
 LONGEST = 1_000_000
 """Seconds, eleven days; no flag asks for more."""
 
+KEEP = 1800.0
+"""Seconds for which a failed run is kept, where nobody says for how long."""
+
 STEPS = {
     "ensure-binary": "begin a run: have the device manager on the target, able to run there",
     "launch-dm": "start the device manager as a test device, and the local platform if need be",
@@ -55,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
         commands, "hil-test", "commands.hil_test", "run the whole lifecycle; what follows -- goes to the test command"
     )
     _add_artifacts(whole, "folder for this run (default: a new one in test-output)")
+    whole.add_argument(
+        "--keep-on-failure",
+        type=_seconds,
+        nargs="?",
+        const=KEEP,
+        metavar="SECONDS",
+        help=f"leave a run that failed as it is, to be looked at, and tear it down then (default: {KEEP:g})",
+    )
     _add_lease(whole)
     _add_overrides(whole)
     for name, text in STEPS.items():
@@ -68,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_artifacts(status, "the run's folder (default: the profile's latest in test-output)")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--reap", action="store_true", help="tear down every run of yours on this machine that is dead")
 
     profiles = commands.add_parser("profiles", help="list the profiles, print their JSON schema, or write a new one")
     profiles.set_defaults(command="commands.show_profiles", what="list")

@@ -7,17 +7,22 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from roboticks_tasks.arguments import parser
 from roboticks_tasks.errors import EXIT_BUG, Cancelled, ConfigError, RoboticksError
+from roboticks_tasks.signals import ended_by_ctrl_c, ignore
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `words` (default: sys.argv) and exit with its code."""
-    sys.exit(run(sys.argv[1:] if words is None else words))
+    code = run(sys.argv[1:] if words is None else words)
+    if words is None:  # the process is ours, and its code is known: a signal while Python ends must not change it
+        ignore()
+    sys.exit(code)
 
 
 def run(words: Sequence[str]) -> int:
@@ -29,9 +34,7 @@ def run(words: Sequence[str]) -> int:
     try:
         return _command(options)
     except RoboticksError as error:
-        from roboticks_tasks.console import printable
-
-        print(f"roboticks-tasks: {printable(str(error))}", file=sys.stderr)  # it may repeat what a device said
+        print(f"roboticks-tasks: {_public(str(error), options)}", file=sys.stderr)
         return error.exit_code
     except Cancelled as error:
         print(f"roboticks-tasks: cancelled by {error}", file=sys.stderr)
@@ -39,14 +42,29 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:  # the machine's, the working directory has been removed say
-        print(f"roboticks-tasks: {error}", file=sys.stderr)
+        print(f"roboticks-tasks: {_public(str(error), options)}", file=sys.stderr)
         return ConfigError.exit_code
     except Exception:
         import traceback
 
-        traceback.print_exc()
+        print(_public(traceback.format_exc(), options), end="", file=sys.stderr)
         print("roboticks-tasks: this is a bug, please report it with the lines above", file=sys.stderr)
         return EXIT_BUG
+
+
+def _public(text: str, options: argparse.Namespace) -> str:
+    """Return a text that may repeat what a device, a tool or a profile said, without secrets and control characters.
+
+    The profile may be what is wrong: it is loaded once more, only to know what is secret in it.
+    """
+    from roboticks_tasks.backend.secrets import redactor_of
+    from roboticks_tasks.console import printable
+    from roboticks_tasks.profiles import load_profile
+
+    profile = None
+    with suppress(Exception):
+        profile = load_profile(options.profile)
+    return printable(redactor_of(profile).text(text), keep="\n\t")
 
 
 def _repair_streams() -> None:
@@ -61,7 +79,8 @@ def _repair_streams() -> None:
 def _command(options: argparse.Namespace) -> int:
     """Call the function that the command names."""
     module, _, name = str(options.command).rpartition(".")
-    function: Callable[[argparse.Namespace], int] = getattr(import_module(f"roboticks_tasks.{module}"), name)
+    with ended_by_ctrl_c():
+        function: Callable[[argparse.Namespace], int] = getattr(import_module(f"roboticks_tasks.{module}"), name)
     return function(options)
 
 

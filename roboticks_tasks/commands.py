@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from roboticks_tasks import lifecycle, signals, state
+from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.boards import lease
 from roboticks_tasks.boards.health import note_health
 from roboticks_tasks.console import log, say, shown, tell_steps
@@ -23,7 +24,8 @@ from roboticks_tasks.errors import (
 )
 from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
-from roboticks_tasks.lifecycle.run import OUTPUT, need
+from roboticks_tasks.lifecycle.run import OUTPUT, lease_of, need
+from roboticks_tasks.lifecycle.salvage import await_guard, clear_board
 from roboticks_tasks.lifecycle.support.record import Record, refuse
 from roboticks_tasks.models import TeardownReport
 from roboticks_tasks.profiles import Profile, board_of, candidates, find_profiles, load_profile
@@ -41,55 +43,65 @@ def hil_test(options: argparse.Namespace) -> int:
             refuse(options.profile, options.artifacts, error)
         raise
     artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
-    with _watched(profile, artifacts) as sink:
-        result = pipeline.main(
-            profile, artifacts=artifacts, args=options.rest, board=options.board, wait=options.wait, sink=sink
-        )
-    say(summarise(result, artifacts))
+    with signals.handled():  # from before the run until it has been told: a late signal does not change the code
+        with _watched(profile, artifacts) as sink:
+            result = pipeline.main(
+                profile,
+                artifacts=artifacts,
+                args=options.rest,
+                board=options.board,
+                wait=options.wait,
+                keep_on_failure=options.keep_on_failure,
+                sink=sink,
+            )
+        say(summarise(result, artifacts))  # of what is public already
     return result.exit_code
 
 
 def run_step(options: argparse.Namespace) -> int:
     """Run one step on the run folder of the steps before; ensure-binary begins a new run."""
-    profile = _load(options)
     if options.step == "ensure-binary":
-        artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
-        open_record = Record.begin
-    else:
-        artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-        profile = _in_run(profile, artifacts, options)
-        open_record = Record.resume
+        return _begin(options)
+    profile = _load(options)
+    artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
+    profile, run = _in_run(profile, artifacts, options)
     with signals.handled() as interruption, ExitStack() as held:
         with interruption.raising():
-            # Parking is for new runs; one that has begun goes on.
-            leased = held.enter_context(
-                lease(
-                    profile,
-                    run=artifacts,
-                    board=options.board,
-                    wait=options.wait,
-                    borrow_quarantined=options.step != "ensure-binary",
-                )
-            )
+            lease_it = lease_of(run, profile, artifacts, board=options.board, wait=options.wait)
+            leased = held.enter_context(lease_it)
         sink = held.enter_context(_watched(profile, artifacts))
-        record = open_record(leased, artifacts, sink=sink)
+        record = Record.resume(leased, artifacts, sink=sink)
+        with interruption.raising():
+            return STEPS[options.step](leased, record, artifacts, options)
+
+
+def _begin(options: argparse.Namespace) -> int:
+    """Begin a run that is done step by step."""
+    profile = _load(options)
+    artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
+    with signals.handled() as interruption, ExitStack() as held:
+        with interruption.raising():
+            leased = held.enter_context(lease(profile, run=artifacts, board=options.board, wait=options.wait))
+        sink = held.enter_context(_watched(profile, artifacts))
+        clear_board(leased)
+        record = Record.begin(leased, artifacts, sink=sink, whole=False)
         try:
             with interruption.raising():
-                return STEPS[options.step](leased, record, artifacts, options)
+                return _ensure_binary(leased, record, artifacts)
         finally:
-            if options.step == "ensure-binary":
-                note_health(leased, record.run)
+            note_health(leased, record.run)
 
 
-def _in_run(profile: Profile, artifacts: Path, options: argparse.Namespace) -> Profile:
-    """Return the profile of the run in `artifacts`; ConfigError when the run has another board than the one meant."""
-    profile = state.as_in_run(profile, state.load(artifacts, profile.name))
+def _in_run(profile: Profile, artifacts: Path, options: argparse.Namespace) -> tuple[Profile, state.RunState]:
+    """Return the run in `artifacts` and its profile; ConfigError when it has another board than the one meant."""
+    run = state.load(artifacts, profile.name)
+    profile = state.as_in_run(profile, run)
     if options.board not in {None, board_of(profile).id}:
         raise ConfigError(
             f"the run in {artifacts} has board {board_of(profile).id!r}, not {options.board!r}",
             remedy="leave out --board and ROBOTICKS_BOARD, or name that board's run with --artifacts",
         )
-    return profile
+    return profile, run
 
 
 def run_teardown(options: argparse.Namespace) -> int:
@@ -97,19 +109,28 @@ def run_teardown(options: argparse.Namespace) -> int:
     profile = _load(options)
     try:
         artifacts = options.artifacts or state.latest_folder(OUTPUT, profile.name)
-        profile = _in_run(profile, artifacts, options)
+        profile, run = _in_run(profile, artifacts, options)
     except state.NoRunError:
         artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
         return _teardown_without_run(profile, artifacts, options)
+    await_guard(run)
     with signals.handled() as interruption, ExitStack() as held:
         leased = _lease_to_clean(profile, artifacts, options, held, interruption)
         sink = held.enter_context(_watched(leased, artifacts))
         record = Record.resume(leased, artifacts, sink=sink)
         run = record.run
         report = record.step(
-            lifecycle.teardown, leased, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend
+            lifecycle.teardown,
+            leased,
+            artifacts=artifacts,
+            dm=run.dm,
+            session=run.session,
+            backend=run.backend,
+            run_id=run.run_id,
         )
         code = _tell_teardown(report)
+        if run.guard is not None and not (artifacts / state.RESULT_FILE).exists():
+            record.note_death()  # a whole run that nobody has judged: it was killed together with its guard
         if _has_verdict(record.run):
             result = record.finish()
             if result.verdict != Verdict.PASSED:
@@ -162,7 +183,7 @@ def _has_verdict(run: state.RunState) -> bool:
     return run.tests is not None or run.signal is not None or failed
 
 
-def _ensure_binary(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
+def _ensure_binary(profile: Profile, record: Record, artifacts: Path) -> int:
     record.step(lifecycle.ensure_board, profile, artifacts=artifacts)
     record.step(lifecycle.ensure_binary, profile)
     return EXIT_PASSED
@@ -177,7 +198,7 @@ def _launch_dm(profile: Profile, record: Record, artifacts: Path, options: argpa
 
 def _await_dsn(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     dsn = record.step(lifecycle.await_dsn, profile, need(record.run.dm, "launch-dm"))
-    say(dsn.value)
+    say(dsn.value, redactor=redactor_of(profile))
     return EXIT_PASSED
 
 
@@ -186,7 +207,7 @@ def _await_session(profile: Profile, record: Record, artifacts: Path, options: a
     backend = need(run.backend, "launch-dm")
     dm, dsn = need(run.dm, "launch-dm"), need(run.dsn, "await-dsn")
     session = record.step(lifecycle.await_session, profile, dm, dsn, backend)
-    say(session.id)
+    say(session.id, redactor=redactor_of(profile))
     return EXIT_PASSED
 
 
@@ -194,7 +215,7 @@ def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse
     dm, session = need(record.run.dm, "launch-dm"), need(record.run.session, "await-session")
     deployment = record.step(lifecycle.deploy, profile, dm, session)
     for each in deployment.compositions:
-        say(f"{each.name} {each.mode} {each.status}")
+        say(f"{each.name} {each.mode} {each.status}", redactor=redactor_of(profile))
     return EXIT_PASSED
 
 
@@ -207,7 +228,6 @@ def _pytest_session(profile: Profile, record: Record, artifacts: Path, options: 
 
 
 STEPS: dict[str, Callable[[Profile, Record, Path, argparse.Namespace], int]] = {
-    "ensure-binary": _ensure_binary,
     "launch-dm": _launch_dm,
     "await-dsn": _await_dsn,
     "await-session": _await_session,
@@ -244,7 +264,7 @@ def _watched(profile: Profile, artifacts: Path) -> Iterator[Sink]:
         if isinstance(event, RunStarted) and artifacts.parent == OUTPUT:
             state.point_latest(artifacts, profile.name)
 
-    with shown(artifacts / "test-run.log") as live:
+    with shown(artifacts / "test-run.log", redactor=redactor_of(profile)) as live:
         sinks: list[Sink] = [write_jsonl(artifacts / "events.jsonl"), point_latest, tell_steps]
         if live is not None:
             sinks.append(live)

@@ -13,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.console import log, shown, tell_steps
-from roboticks_tasks.errors import RoboticksError
+from roboticks_tasks.errors import ConfigError, RoboticksError
 from roboticks_tasks.events import fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.support.record import refuse
-from roboticks_tasks.profiles import load_profile
+from roboticks_tasks.profiles import Profile, load_profile
 
 PROFILE = "runner"
 """The profile that means what the platform's own runner does; ROBOTICKS_PROFILE names another one, and
@@ -38,7 +39,7 @@ def main() -> NoReturn:
     try:
         code = run()
     except BaseException as error:  # whatever it is, the runner has to end, and to say why
-        print(f"Test run failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"Test run failed: {type(error).__name__}: {redactor_of().text(str(error))}", file=sys.stderr)
     finally:
         _flush()
         os._exit(code)
@@ -48,18 +49,30 @@ def run() -> int:
     """Run the complete test suite and return 0 when it passed, else 1."""
     output = Path(os.environ.get("ROBOTICKS_ROOT") or DEFAULT_ROOT) / "test-output"
     output.mkdir(parents=True, exist_ok=True)
-    with shown(output / "test-run.log") as live:
+    name = os.environ.get("ROBOTICKS_PROFILE") or PROFILE
+    board = os.environ.get("ROBOTICKS_BOARD") or None
+    profile = _load(name)
+    redactor = redactor_of(profile if isinstance(profile, Profile) else None)
+    with shown(output / "test-run.log", redactor=redactor) as live:
         sink = fan_out([tell_steps, write_jsonl(output / "events.jsonl"), *([live] if live else [])])
-        name = os.environ.get("ROBOTICKS_PROFILE") or PROFILE
-        board = os.environ.get("ROBOTICKS_BOARD") or None
         try:
-            result = pipeline.main(load_profile(name), artifacts=output, board=board, sink=sink)
+            if not isinstance(profile, Profile):
+                raise profile
+            result = pipeline.main(profile, artifacts=output, board=board, sink=sink)
         except RoboticksError as error:
             refuse(name, output, error)  # the folder is the same for every run: an earlier one's result is there
             log.error("Test run failed: %s", error)
             return 1
         log.info("%s: %s", result.verdict, result.reason)
     return 0 if result.exit_code == 0 else 1
+
+
+def _load(name: str) -> Profile | ConfigError:
+    """Return the profile, or why there is none: that belongs into the log, which the profile's secrets must not."""
+    try:
+        return load_profile(name)
+    except ConfigError as error:
+        return error
 
 
 def _flush() -> None:

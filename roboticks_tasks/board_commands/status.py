@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from roboticks_tasks import processes, state
+from roboticks_tasks import ledger, processes, state
+from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.boards.lease import holder
 from roboticks_tasks.console import say
-from roboticks_tasks.errors import EXIT_PASSED, RoboticksError
+from roboticks_tasks.errors import EXIT_PASSED, EXIT_TEARDOWN_INCOMPLETE, RoboticksError
 from roboticks_tasks.lifecycle.run import OUTPUT
+from roboticks_tasks.lifecycle.salvage import DEAD, LEFT_ALONE, REAPED, reap, state_of
 from roboticks_tasks.profiles import Profile, board_of, candidates, load_profile
 from roboticks_tasks.targets import open_target
 from roboticks_tasks.targets.detached import Detached, is_alive
@@ -29,6 +31,16 @@ class BoardStatus(msgspec.Struct, frozen=True):
     quarantined: str | None
 
 
+class Unfinished(msgspec.Struct, frozen=True):
+    """A run of this user on this machine that is not torn down, of whatever profile; `state` says why, in words."""
+
+    run_id: str
+    profile: str
+    board: str
+    folder: str
+    state: str
+
+
 class Status(msgspec.Struct, frozen=True):
     """What `status --json` prints; what is None is not known."""
 
@@ -38,10 +50,13 @@ class Status(msgspec.Struct, frozen=True):
     local_platform_running: bool
     run: state.RunState | None
     problem: str | None = None
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Print the boards, what the latest run has done, and what of it is still running."""
+    """Print the boards, what the latest run has done, what of it is still running, and which runs are unfinished."""
+    if options.reap:
+        return _reap()
     profile = load_profile(options.profile)
     boards = tuple(_board_status(each) for each in candidates(profile))
     try:
@@ -53,8 +68,31 @@ def show_status(options: argparse.Namespace) -> int:
         status = Status(None, boards, None, False, None)
     else:
         status = _run_status(state.as_in_run(profile, run), boards, artifacts, run)
-    say(msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status))
+    status = msgspec.structs.replace(status, unfinished=tuple(map(_unfinished, ledger.entries())))
+    text = msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status)
+    say(text, redactor=redactor_of(profile))
     return EXIT_PASSED
+
+
+def _reap() -> int:
+    """Tear down the dead runs, and say what became of each; those that live are left alone."""
+    results = reap()
+    for entry, words in results:
+        say(f"{ledger.describe(entry)}: {words}")
+    if not results:
+        say("every run of yours on this machine is torn down")
+    done = all(words == REAPED or words.startswith(LEFT_ALONE) for _, words in results)
+    return EXIT_PASSED if done else EXIT_TEARDOWN_INCOMPLETE
+
+
+def _unfinished(entry: ledger.Entry) -> Unfinished:
+    return Unfinished(
+        run_id=entry.run_id,
+        profile=entry.profile.name,
+        board=board_of(entry.profile).id,
+        folder=entry.artifacts,
+        state=state_of(entry),
+    )
 
 
 def _board_status(profile: Profile) -> BoardStatus:
@@ -99,4 +137,8 @@ def _describe(status: Status) -> str:
         if board.quarantined:
             words.append(f"in quarantine: {board.quarantined}")
         lines.append(f"board {board.id}: {'; '.join(words)}")
+    for left in status.unfinished:
+        lines.append(f"not torn down: run {left.run_id} of profile {left.profile} in {left.folder}: {left.state}")
+    if any(left.state == DEAD for left in status.unfinished):
+        lines.append("`roboticks-tasks status --reap` tears down the dead ones")
     return "\n".join(lines)

@@ -23,24 +23,34 @@ log = logging.getLogger(__name__)
 PACE = 0.05
 """Seconds between two looks at boards that are held."""
 
+CLEANING = 12.0
+"""Seconds that even the impatient wait for the guard of a killed run, which is making the board safe."""
+
 GLANCE = 0.02
 """Seconds for which even the impatient look: somebody may be asking who holds the board, which takes microseconds."""
 
 
 @contextmanager
 def lease(
-    profile: Profile, *, run: Path, board: str | None = None, wait: float = 0.0, borrow_quarantined: bool = False
+    profile: Profile,
+    *,
+    run: Path,
+    board: str | None = None,
+    wait: float = 0.0,
+    borrow_quarantined: bool = False,
+    held: list[int] | None = None,
 ) -> Iterator[Profile]:
     """Hold a free board of the profile, or `board`, for the block; yield the profile narrowed to it.
 
     `run` is the run's folder, for those who are refused. The first board that is free within `wait` seconds is taken,
     whoever has waited longer; an exception of a signal's handler ends the wait at once. Raises BoardInUseError with
     the words of each holder, BoardQuarantinedError when every board that would do is parked (`borrow_quarantined`
-    takes a parked one too), ConfigError for an unknown board or a bench whose folder cannot be used.
+    takes a parked one too), ConfigError for an unknown board or a bench whose folder cannot be used. The descriptors
+    of the locks are in `held` for the block, for a process that is to have the board when this one is gone.
     """
-    search = _Search(profile, candidates(profile, board), borrow=borrow_quarantined)
+    search = _Search(profile, candidates(profile, board), borrow=borrow_quarantined, held=held)
     try:
-        leased = search.look() or search.wait(wait)
+        leased = search.look() or search.wait(max(wait, CLEANING) if search.is_being_cleaned() else wait)
         locks.write_words(search.held, _describe(leased, run))
         try:
             yield leased
@@ -58,11 +68,13 @@ def holder(profile: Profile) -> str | None:
 class _Search:
     """One look after the other at the boards that would do, and what the last one has shown."""
 
-    def __init__(self, profile: Profile, options: list[Profile], *, borrow: bool) -> None:
+    def __init__(
+        self, profile: Profile, options: list[Profile], *, borrow: bool, held: list[int] | None = None
+    ) -> None:
         self.profile = profile
         self.options = options
         self.borrow = borrow
-        self.held: list[int] = []
+        self.held = [] if held is None else held
         self.holders: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
 
@@ -84,6 +96,13 @@ class _Search:
         if not self.holders:
             raise self._quarantined()
         return None
+
+    def is_being_cleaned(self) -> bool:
+        """Tell whether one of the boards is only held by the guard of a run that is dead: it will be free in a moment.
+
+        That is when the first look finds words of a process that is gone.
+        """
+        return any(locks.is_orphaned(lock_files(each, make=False)) for each, _ in self._busy())
 
     def wait(self, seconds: float) -> Profile:
         """Look again until a board is free; BoardInUseError after `seconds`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from roboticks_tasks import processes
 from roboticks_tasks.boards.resources import LockFile
 from roboticks_tasks.errors import ConfigError
 
@@ -43,12 +45,30 @@ def take(files: Iterable[LockFile], held: list[int]) -> str | None:
 def release(held: list[int], *, keep: int = 0) -> None:
     """Give back all but the first `keep` of the locks, the last one first."""
     while len(held) > keep:
+        lock = held.pop()
+        fcntl.flock(lock, fcntl.LOCK_UN)  # closing it would not do: the run's guard has it open, too
+        os.close(lock)
+
+
+def hand_over(held: list[int], words: str) -> None:
+    """Close the locks without giving them back: they stay with whoever else has them open; `words` say who that is."""
+    for lock in held:
+        with suppress(OSError):
+            content = f"{words}\n".encode()
+            os.pwrite(lock, content, 0)
+            os.ftruncate(lock, len(content))
+    while held:
         os.close(held.pop())
 
 
 def write_words(held: Sequence[int], words: str) -> None:
-    """Write into every locked file who holds it, in one line; nothing, when that is nobody."""
-    content = words.encode("utf-8", "backslashreplace")[:MOST_WORDS]
+    """Write into every locked file who holds it, in one line; nothing, when that is nobody.
+
+    A second line names this process, for `is_orphaned`.
+    """
+    pid = os.getpid()
+    who = f"{socket.gethostname()} {pid} {processes.start_time(pid) or 0}\n" if words else ""
+    content = words.encode("utf-8", "backslashreplace")[: MOST_WORDS - len(who)] + who.encode()
     for lock in held:
         with suppress(OSError):  # the lock itself holds without these words, on a full disk say
             # In this order nobody reads an empty file of a board that is held.
@@ -70,6 +90,24 @@ def holder_of(files: Iterable[LockFile]) -> str | None:
         finally:
             os.close(lock)
     return None
+
+
+def is_orphaned(files: Iterable[LockFile]) -> bool:
+    """Tell whether one of the files is locked although the process that locked it is gone: its guard is cleaning up."""
+    for file in files:
+        try:
+            lock = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            host, pid, started = os.pread(lock, MOST_WORDS, 0).split(b"\n")[1].split()
+            if host.decode() == socket.gethostname() and not processes.is_alive(int(pid), int(started)):
+                return True
+        except (IndexError, ValueError, OSError):
+            continue  # nobody's, or another version's words
+        finally:
+            os.close(lock)
+    return False
 
 
 def printable(text: str) -> str:
@@ -129,11 +167,11 @@ def _take_one(file: LockFile, held: list[int]) -> str | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             words = _read_words(lock)
-            release(held, keep=len(held) - 1)
+            os.close(held.pop())
             return words
         if os.fstat(lock).st_nlink:
             return None
-        release(held, keep=len(held) - 1)  # somebody removed the file before we had it: the next one locks another
+        os.close(held.pop())  # somebody removed the file before we had it: the next one locks another
     return UNKNOWN
 
 

@@ -7,14 +7,17 @@ the teardown of the run brings the board into its safe state with `make_safe`.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Sequence
 from typing import Literal
 
 from roboticks_tasks.errors import BoardError, TargetError
+from roboticks_tasks.processes import unmarked
 from roboticks_tasks.profiles import Board
 from roboticks_tasks.profiles.values import Power
+from roboticks_tasks.redaction import without_ours
 from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.waiting import Deadline, first
 
@@ -135,7 +138,8 @@ def _run(board: Board, key: str, argv: Sequence[str]) -> str:
     words = [word.replace("{board}", board.id).replace("{host}", board.host or "") for word in argv]
     log.info("board %s: power %s", board.id, key)
     try:
-        done = LocalTarget().run(words, timeout=limit)
+        # A tool may start a server that other boards use, too: it must not end with this run.
+        done = LocalTarget(without_ours(unmarked(os.environ))).run(words, timeout=limit)
     except TargetError:
         raise BoardError(
             f"{what} did not end within {limit:g} s", remedy=f"{remedy}, or raise `power.timeout`"

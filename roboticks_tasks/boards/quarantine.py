@@ -159,7 +159,7 @@ def _decode(content: bytes, path: Path) -> _Record:
         record = msgspec.json.decode(content, type=_Record)
         if any(each is not None and each.tzinfo is None for each in (record.since, record.until)):
             raise msgspec.DecodeError("a time without its zone")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("%s is damaged, its board counts as not parked: %s", path, error)
         return _Record()
     return record

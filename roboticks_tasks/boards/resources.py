@@ -56,6 +56,11 @@ def lock_files(profile: Profile, *, make: bool = True) -> list[LockFile]:
     return files
 
 
+def board_names(profile: Profile) -> list[str]:
+    """Return the names of the files that lease the narrowed profile's board: two that share one mean the same board."""
+    return [str(file.path) for file in lock_files(profile, make=False)]
+
+
 def quarantine_name(profile: Profile) -> str:
     """Return the name of the bench's file that tells of the board's failures."""
     known = resources(profile) or [f"root {os.path.realpath(profile.device_manager.root)}"]

@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.errors import BoardError, UnreachableError
 from roboticks_tasks.lifecycle.support.places import is_hosted
 from roboticks_tasks.models import BoardRef, Capture
 from roboticks_tasks.profiles import Board, Profile, board_of
 from roboticks_tasks.profiles.values import Console, Power
+from roboticks_tasks.redaction import Redactor
 from roboticks_tasks.targets import open_target
 from roboticks_tasks.waiting import Deadline, first
 
@@ -30,7 +32,7 @@ def ensure_board(profile: Profile, *, artifacts: Path) -> BoardRef:
     answer within `power.boot_timeout` seconds; a capture that was started here is stopped then.
     """
     board = board_of(profile)
-    capture = None if board.console is None else _capture(board.console, artifacts)
+    capture = None if board.console is None else _capture(board.console, artifacts, redactor_of(profile))
     try:
         powered = None if board.power is None else _power(profile, board, board.power)
     except BaseException:
@@ -42,7 +44,7 @@ def ensure_board(profile: Profile, *, artifacts: Path) -> BoardRef:
     return BoardRef(id=board.id, capture=capture, powered=powered)
 
 
-def _capture(console: Console, artifacts: Path) -> Capture:
+def _capture(console: Console, artifacts: Path, redactor: Redactor) -> Capture:
     from roboticks_tasks.serial_console.captures import find_capture, start_capture, stop_capture
 
     # Whoever calls this has the board alone: a capture that still runs is what a killed run has left behind.
@@ -50,7 +52,7 @@ def _capture(console: Console, artifacts: Path) -> Capture:
     if left is not None:
         outcome = stop_capture(left)
         log.warning("an earlier run was still capturing %s (pid %d): %s", left.port, left.process.pid, outcome)
-    return start_capture(console, log=artifacts.absolute() / CONSOLE_LOG)
+    return start_capture(console, log=artifacts.absolute() / CONSOLE_LOG, redactor=redactor)
 
 
 def _power(profile: Profile, board: Board, power: Power) -> Literal["on", "cycled", "was on"] | None:

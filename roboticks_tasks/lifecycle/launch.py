@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
+from roboticks_tasks import processes
 from roboticks_tasks.backend import project_secret, users
-from roboticks_tasks.errors import BoardError, ConfigError, LaunchError, TargetError
+from roboticks_tasks.backend.secrets import redactor_of
+from roboticks_tasks.bounded import last_lines
+from roboticks_tasks.errors import BoardError, ConfigError, LaunchError, RoboticksError, TargetError
 from roboticks_tasks.lifecycle.support import firmware
 from roboticks_tasks.lifecycle.support.advice import remedy_for
 from roboticks_tasks.lifecycle.support.places import NOWHERE, Places, fill, is_hosted, places
 from roboticks_tasks.lifecycle.support.sightings import Sighting, Watcher
 from roboticks_tasks.models import BackendRef, Binary, Capture, DeviceManager
 from roboticks_tasks.profiles import Profile, board_of
+from roboticks_tasks.redaction import Redactor
 from roboticks_tasks.state import load
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.targets.detached import Detached, find_detached, identity_of, spawn_detached, stop
-from roboticks_tasks.targets.files import get
+from roboticks_tasks.targets.fetching import fetch
 from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.waiting import Deadline, first
 
@@ -127,6 +132,8 @@ def _spawn(profile: Profile, binary: Binary, backend: BackendRef, *, where: Plac
         "ROBOTICKS_COMPOSITION_MODE": profile.deployment.mode,
         "TEST_DEVICE": "true",
     }
+    if run_id := os.environ.get(processes.COOKIE):  # what is started over a network does not inherit it
+        environment[processes.COOKIE] = run_id
     if profile.deployment.composition:
         environment["ROBOTICKS_COMPOSITION"] = profile.deployment.composition
     return spawn_detached(
@@ -174,10 +181,26 @@ def _see_alive(profile: Profile, dm: DeviceManager, artifacts: Path, *, target: 
         raise LaunchError(f"the device manager was started and then lost: {error}") from error
     if sighting is None or sighting.alive or sighting.state.phase not in NOT_UP:
         return  # it came up; whether it is of use is for await_dsn to say
-    written = get(target, dm.log_path) or b""
+    last = _keep_log(dm, artifacts, target, redactor=redactor_of(profile))
+    raise LaunchError(f"the device manager ended as soon as it was started; its last words: {last!r}")
+
+
+def _keep_log(dm: DeviceManager, artifacts: Path, target: Target, *, redactor: Redactor) -> str:
+    """Keep the log of a device manager that has ended, and return its last line."""
+    path = artifacts / "device-manager.log"
     try:
-        (artifacts / "device-manager.log").write_bytes(written)
-    except OSError as error:
+        fetched = fetch(target, dm.log_path, path, redactor=redactor)
+        if fetched is not None and fetched.problem:
+            log.warning("not all of the device manager's log could be kept: %s", fetched.problem)
+        lines = [line for line in last_lines(path) if line.strip()] if fetched is not None else []
+    except (RoboticksError, OSError) as error:
         log.warning("the device manager's log could not be kept: %s", error)
-    last = written.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
-    raise LaunchError(f"the device manager ended as soon as it was started; its last words: {last[0]!r}")
+        lines = _last_words(dm, target)
+    return lines[-1].strip() if lines else "nothing"
+
+
+def _last_words(dm: DeviceManager, target: Target) -> list[str]:
+    try:
+        return target.run(["tail", "-c", "2000", dm.log_path], repeatable=True).text.splitlines()
+    except TargetError:
+        return []

@@ -11,12 +11,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from roboticks_tasks import signals
-from roboticks_tasks.boards import lease
+from roboticks_tasks.boards import lease, locks
 from roboticks_tasks.boards.health import note_health
-from roboticks_tasks.errors import Cancelled, RoboticksError, Verdict
+from roboticks_tasks.bounded import last_lines
+from roboticks_tasks.errors import Cancelled, ConfigError, RoboticksError, Verdict
 from roboticks_tasks.events import Sink, ignore
 from roboticks_tasks.lifecycle.backend import ensure_backend
 from roboticks_tasks.lifecycle.binary import ensure_binary
@@ -26,14 +30,21 @@ from roboticks_tasks.lifecycle.deployment import deploy
 from roboticks_tasks.lifecycle.dsn import await_dsn
 from roboticks_tasks.lifecycle.launch import launch_dm
 from roboticks_tasks.lifecycle.pytest_run import pytest_session
+from roboticks_tasks.lifecycle.salvage import clear_board
 from roboticks_tasks.lifecycle.session import await_session
+from roboticks_tasks.lifecycle.support.guarding import Guard, guarded
+from roboticks_tasks.lifecycle.support.heartbeat import beating, leave_watched
 from roboticks_tasks.lifecycle.support.record import Record, refuse
+from roboticks_tasks.lifecycle.support.verdict import judge
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.signals import Interruption
 from roboticks_tasks.targets import Target, open_target
 
 log = logging.getLogger(__name__)
+
+SHORTEST = 3.0
+"""Seconds that a teardown has even when the tests took all the time there was to end."""
 
 
 def main(
@@ -43,22 +54,36 @@ def main(
     args: Sequence[str] = (),
     board: str | None = None,
     wait: float = 0.0,
+    keep_on_failure: float | None = None,
     sink: Sink = ignore,
 ) -> RunResult:
     """Run the whole lifecycle in the folder `artifacts` and return its result; `args` go to the tests' command.
 
-    `board` picks one of the profile's boards, else a free one is taken, and waited for at most `wait` seconds. Only
-    what happens before there is a run raises: BoardInUseError, BoardQuarantinedError, and ConfigError for a folder
-    that cannot be written. Everything later, a signal and a bug of ours included, is told by the result's verdict and
-    exit code.
+    `board` picks one of the profile's boards, else a free one is taken, and waited for at most `wait` seconds. A guard
+    tears the run down when this process is killed. With `keep_on_failure` a run that fails is left as it is for so
+    many seconds, to be looked at; the board stays leased, and the guard tears it down then. Only what happens before
+    there is a run raises: BoardInUseError, BoardQuarantinedError, and ConfigError for a folder that cannot be written.
+    Everything later, a signal and a bug of ours included, is told by the result's verdict and exit code.
     """
+    leases: list[int] = []
     try:
         # The lease stands outside everything else: who was refused the board must not tear down the run that has it.
         with signals.handled() as interruption, ExitStack() as held:
             with interruption.raising():  # a signal ends the wait for a board
-                leased = held.enter_context(lease(profile, run=artifacts, board=board, wait=wait))
+                leased = held.enter_context(lease(profile, run=artifacts, board=board, wait=wait, held=leases))
+            clear_board(leased)
             record = Record.begin(leased, artifacts, sink=sink)
-            _run(leased, record, interruption, artifacts=artifacts, args=args)
+            record.checkpoint = interruption.check
+            guard = held.enter_context(guarded(leased, artifacts, run_id=record.run.run_id, leases=leases))
+            record.note_guard(guard.process)
+            with ExitStack() as connection:
+                intact = _run(leased, record, interruption, connection, artifacts=artifacts, args=args)
+                # From here on a signal is only remembered.
+                if _is_kept(record, interruption, guard, leases, seconds=keep_on_failure):
+                    if record.run.dm is not None:
+                        leave_watched(leased, record.run.dm, intact, seconds=keep_on_failure or 0.0)
+                else:
+                    _tear_down(leased, record, interruption, artifacts, target=intact)
             result = record.finish(signal_number=interruption.received)
             note_health(leased, record.run)
     except (RoboticksError, Cancelled) as error:
@@ -70,53 +95,86 @@ def main(
     return result
 
 
-def _run(profile: Profile, record: Record, interruption: Interruption, *, artifacts: Path, args: Sequence[str]) -> None:
-    """Bring up, test, and tear down whatever happened; the record has taken note of it."""
-    with ExitStack() as connection:
-        intact: Target | None = None
-        try:
-            with interruption.raising():
-                record.step(ensure_board, profile, artifacts=artifacts)
-                target = connection.enter_context(open_target(profile))
-                _bring_up_and_test(profile, record, target, artifacts=artifacts, args=args)
-                intact = target
-        except BaseException as error:
-            record.blame(error)
-            if not isinstance(error, RoboticksError | Cancelled):
-                log.exception("this is a bug, please report it")
-            with suppress(Exception):  # a console takes one client: teardown opens its own connection
-                connection.close()
-        # From here on a signal is only remembered.
-        _tear_down(profile, record, artifacts, target=intact)
+def _run(
+    profile: Profile,
+    record: Record,
+    interruption: Interruption,
+    connection: ExitStack,
+    *,
+    artifacts: Path,
+    args: Sequence[str],
+) -> Target | None:
+    """Bring up and test; return the target if nothing broke on it. What went wrong the record has taken note of."""
+    try:
+        with interruption.raising():
+            record.step(ensure_board, profile, artifacts=artifacts)
+            target = connection.enter_context(open_target(profile))
+            if _bring_up_and_test(profile, record, target, artifacts=artifacts, args=args):
+                return target
+    except BaseException as error:
+        record.blame(error)
+        if not isinstance(error, RoboticksError | Cancelled):
+            log.exception("this is a bug, please report it")
+    with suppress(Exception):  # a console takes one client: teardown opens its own connection
+        connection.close()
+    return None
 
 
 def _bring_up_and_test(
     profile: Profile, record: Record, target: Target, *, artifacts: Path, args: Sequence[str]
-) -> None:
+) -> bool:
+    """Go through the steps; return False when the last sign of life is stuck in a link that has died."""
     binary = record.step(ensure_binary, profile, target=target)
     backend = record.step(ensure_backend, profile, artifacts=artifacts)
     dm = record.step(launch_dm, profile, binary, backend, artifacts=artifacts, target=target)
-    dsn = record.step(await_dsn, profile, dm, target=target)
-    log.info("Registered with DSN: %s", dsn.value)
-    session = record.step(await_session, profile, dm, dsn, backend, target=target)
-    log.info("Session active: %s", session.id)
-    record.step(deploy, profile, dm, session, target=target)
-    record.step(pytest_session, profile, session, artifacts=artifacts, args=args, dm=dm, target=target)
+    with beating(profile, dm, target) as heard:  # the board stops the device manager when it hears of us no more
+        dsn = record.step(await_dsn, profile, dm, target=heard)
+        log.info("Registered with DSN: %s", dsn.value)
+        session = record.step(await_session, profile, dm, dsn, backend, target=heard)
+        log.info("Session active: %s", session.id)
+        record.step(deploy, profile, dm, session, target=heard)
+        record.step(pytest_session, profile, session, artifacts=artifacts, args=args, dm=dm, target=heard)
+    return heard.is_free
 
 
-def _tear_down(profile: Profile, record: Record, artifacts: Path, *, target: Target | None) -> None:
-    """Tear down; on a target of its own, never on the connection that the run may have broken on."""
+def _is_kept(
+    record: Record, interruption: Interruption, guard: Guard, leases: list[int], *, seconds: float | None
+) -> bool:
+    """Leave a failed run as it is, if that is wanted; from then on its guard has the board."""
+    if seconds is None or interruption.received is not None or judge(record.run).verdict == Verdict.PASSED:
+        return False
+    until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    if not guard.keep(seconds):
+        log.warning("the run is torn down although it failed: without a guard nobody would end it later")
+        return False
+    record.note_guard(guard.process, kept_until=until)
+    locks.hand_over(leases, f"run {record.run.run_id}, which failed and is kept until {until}")
+    return True
+
+
+def _tear_down(
+    profile: Profile, record: Record, interruption: Interruption, artifacts: Path, *, target: Target | None
+) -> None:
+    """Tear down; on a target of its own, never on the connection that the run may have broken on.
+
+    Who is cancelled has `timeouts.teardown` from the signal on: GitHub kills after ten seconds.
+    """
     run = record.run
+    limit = max(SHORTEST, profile.timeouts.teardown - interruption.elapsed)
+    timeouts = msgspec.structs.replace(profile.timeouts, teardown=limit)
     try:
         record.step(
             teardown,
-            profile,
+            msgspec.structs.replace(profile, timeouts=timeouts),
             artifacts=artifacts,
             dm=run.dm,
             session=run.session,
             backend=run.backend,
             target=target,
+            run_id=run.run_id,
         )
+    except ConfigError as error:  # the disk is full: what was done is in the result all the same
+        log.error("teardown could not be recorded: %s", error)
     except Exception:
         log.exception("teardown could not be recorded")
 
@@ -126,7 +184,7 @@ def print_dm_logs(artifacts: Path, *, most: int = 100) -> None:
     path = artifacts / "device-manager.log"
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    log.info("device manager log (%s), the last %d of %d lines:", path, min(most, len(lines)), len(lines))
-    for line in lines[-most:]:
+    lines = last_lines(path, most)
+    log.info("device manager log (%s), the last %d lines:", path, len(lines))
+    for line in lines:
         log.info("  %s", line)

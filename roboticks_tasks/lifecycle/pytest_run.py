@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from roboticks_tasks.errors import BackendError, NoTestsError, NoVerdictError, TargetError, Verdict
+from roboticks_tasks.backend.secrets import redactor_of
+from roboticks_tasks.disk import replacing
+from roboticks_tasks.errors import BackendError, ConfigError, NoTestsError, NoVerdictError, TargetError, Verdict
 from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
+from roboticks_tasks.lifecycle.support.discretion import redact_file
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, run_group
-from roboticks_tasks.lifecycle.support.sightings import Watcher, check_platform
+from roboticks_tasks.lifecycle.support.sightings import Watcher, check_answers
 from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.redaction import Redactor
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.waiting import Deadline
 
@@ -52,13 +57,17 @@ def pytest_session(
     """
     results = artifacts.absolute() / "results.xml"
     deadline = Deadline(profile.tests.timeout if timeout is None else timeout)
+    redactor = redactor_of(profile)
     try:
         results.unlink(missing_ok=True)
         command = parse_command(profile.tests.command, args=args, junit=results)
         command.junit.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
-        code = _run(command, session, artifacts, deadline)
+        try:
+            code = _run(command, session, artifacts, deadline=deadline, redactor=redactor)
+        finally:  # a signal, too
+            redact_file(command.junit, redactor)
         if command.junit != results and command.junit.is_file():
-            shutil.copyfile(command.junit, results)
+            _copy(command.junit, results)
         result = _judge(command, code, results, deadline)
         if dm is not None:
             _check_device_manager(profile, dm, result, target)
@@ -69,8 +78,9 @@ def pytest_session(
         ) from error
     except (NoVerdictError, NoTestsError) as error:
         if junit.read_counts(results) is None:
-            message = str(error)
-            junit.write_single(results, name="tests", seconds=deadline.elapsed, kind="error", message=message)
+            message = redactor.text(str(error))
+            with suppress(ConfigError):  # why there is no verdict is worth more than why that cannot be written
+                junit.write_single(results, name="tests", seconds=deadline.elapsed, kind="error", message=message)
         raise
 
 
@@ -78,7 +88,7 @@ def pytest_session(
 pytest_session.pytest_impl = {"optionalhook": True}  # type: ignore[attr-defined]
 
 
-def _run(command: Program, session: Session, artifacts: Path, deadline: Deadline) -> int | None:
+def _run(command: Program, session: Session, artifacts: Path, *, deadline: Deadline, redactor: Redactor) -> int | None:
     given = os.environ.get("PYTEST_ADDOPTS", "")
     ours = command.environment.get("PYTEST_ADDOPTS", "")
     environment = {
@@ -90,11 +100,16 @@ def _run(command: Program, session: Session, artifacts: Path, deadline: Deadline
     }
     logs = {"log_file": artifacts / "pytest.log", "pid_file": artifacts / TESTS_PID}
     try:
-        return run_group(command.argv, environment=environment, deadline=deadline, **logs)
+        return run_group(command.argv, environment=environment, deadline=deadline, redactor=redactor, **logs)
     except (FileNotFoundError, PermissionError) as error:
         if error.filename != command.argv[0]:
             raise
         return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def _copy(source: Path, destination: Path) -> None:
+    with source.open("rb") as written, replacing(destination) as copy:
+        shutil.copyfileobj(written, copy)
 
 
 def _judge(command: Program, code: int | None, results: Path, deadline: Deadline) -> PytestResult:
@@ -111,7 +126,7 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
         raise NoTestsError(f"no tests were collected: {words}", remedy="check the paths and -k or -m of the command")
     if code < 0 or code in NOT_STARTED or (command.is_pytest and not _is_verdict(code, counts)):
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        why = REASONS.get(code, "it left no JUnit file; is pytest installed there?" if counts is None else "unexpected")
+        why = REASONS.get(code, _missing(results) if counts is None else "unexpected")
         raise NoVerdictError(f"the tests ended without a verdict ({ended}): {why}: {words}", remedy="see pytest.log")
     if counts is None:  # a program of another kind: how it ended is all that it says
         kind = "failure" if code else None
@@ -128,6 +143,12 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
     )
 
 
+def _missing(results: Path) -> str:
+    if results.exists():
+        return "its JUnit file is cut off; is the disk full?"
+    return "it left no JUnit file; is pytest installed there?"
+
+
 def _is_verdict(code: int, counts: junit.Counts | None) -> bool:
     """Tell whether pytest came to a verdict; with 2 it ends when a test file cannot be imported, the change's fault."""
     return counts is not None and (code in {0, 1} or (code == 2 and counts.errors > 0))
@@ -136,11 +157,13 @@ def _is_verdict(code: int, counts: junit.Counts | None) -> bool:
 def _check_device_manager(profile: Profile, dm: DeviceManager, result: PytestResult, target: Target | None) -> None:
     """Raise when the device or its platform is gone: what tests say then, green or red, is not of the product."""
     try:
-        check_platform(dm.backend)
+        check_answers(dm.backend)
         with open_target(profile, target) as shell:
             watcher = Watcher(dm, shell)
             if watcher.look(0.0, echo=False).alive:
                 return
+            watcher.skip_to_end()
+            watcher.look(0.0, echo=False)  # for its last words
             what, seen, verdict = "the device manager ended", watcher.describe(), Verdict.BENCH_ERROR
     except (TargetError, BackendError) as error:
         what, seen, verdict = "the board or its platform was lost", str(error), error.verdict

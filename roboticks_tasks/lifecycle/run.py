@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -11,6 +11,7 @@ from roboticks_tasks import state
 from roboticks_tasks.boards import lease
 from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.events import ignore
+from roboticks_tasks.lifecycle.salvage import is_alive
 from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import BackendRef, Dsn, Session
 from roboticks_tasks.profiles import Profile
@@ -58,9 +59,19 @@ class Run(NamedTuple):
 def open_run(profile: Profile, *, artifacts: Path | None = None) -> Iterator[Run]:
     """Hold the board and an open target for the block, on the run in `artifacts` (default: the profile's latest)."""
     folder = state.latest_folder(OUTPUT, profile.name) if artifacts is None else artifacts
-    profile = state.as_in_run(profile, state.load(folder, profile.name))
-    with lease(profile, run=folder, borrow_quarantined=True) as leased, open_target(leased) as target:
+    run = state.load(folder, profile.name)
+    profile = state.as_in_run(profile, run)
+    with lease_of(run, profile, folder) as leased, open_target(leased) as target:
         yield Run(folder, target, leased, Record.resume(leased, folder, sink=ignore))
+
+
+def lease_of(
+    run: state.RunState, profile: Profile, artifacts: Path, *, board: str | None = None, wait: float = 0.0
+) -> AbstractContextManager[Profile]:
+    """Hold the board of a run that has begun, a parked one too; that of a kept run is held by the run's guard."""
+    if run.kept_until is not None and is_alive(run.guard):
+        return nullcontext(profile)
+    return lease(profile, run=artifacts, board=board, wait=wait, borrow_quarantined=True)
 
 
 def need(value: T | None, step: str) -> T:

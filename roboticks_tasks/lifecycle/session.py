@@ -9,7 +9,14 @@ from roboticks_tasks.backend import Client, open_client
 from roboticks_tasks.backend.client import START_SESSION
 from roboticks_tasks.errors import BackendError, SessionError, TargetError
 from roboticks_tasks.lifecycle.support.control import control
-from roboticks_tasks.lifecycle.support.sightings import PATIENCE, Sighting, Watcher, check_platform, compile_pattern
+from roboticks_tasks.lifecycle.support.sightings import (
+    PATIENCE,
+    Sighting,
+    Watcher,
+    check_platform,
+    compile_pattern,
+    fault_of_platform,
+)
 from roboticks_tasks.models import BackendRef, DeviceManager, Dsn, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Target, open_target
@@ -19,6 +26,12 @@ log = logging.getLogger(__name__)
 
 REGISTRY_INTERVAL = 1.0
 """Seconds between two questions to a platform that is not ours alone."""
+
+SLACK = 5.0
+"""Seconds beyond the time-out of its own that the device's command has to say so, on a machine that is busy."""
+
+SLICE = 2.0
+"""Seconds that one request waits on a local platform: whoever waits for the answer does not see that platform die."""
 
 
 def await_session(
@@ -41,12 +54,15 @@ def await_session(
     deadline = Deadline(profile.timeouts.session if timeout is None else timeout)
     pattern = compile_pattern(profile.device_manager.log_patterns.session, "session")
     try:
-        with open_target(profile, target) as shell, open_client(backend, client, quick=True) as platform:
+        with (
+            open_target(profile, target) as shell,
+            open_client(backend, client, quick=True, deadline=deadline) as platform,
+        ):
             watcher = Watcher(dm, shell)
             session = _seen(watcher.look(0.0, echo=False), pattern, dsn)
             if session is not None:
                 return session
-            _request(profile, dm, dsn, deadline=deadline, target=shell, client=platform)
+            _request(profile, dm, dsn, backend, deadline=deadline, target=shell, client=platform)
             registry = Pace(0.0 if backend.kind == "local" else REGISTRY_INTERVAL)
 
             def probe() -> Session | None:
@@ -64,18 +80,41 @@ def await_session(
                 )
             return session
     except (TargetError, BackendError) as error:
-        raise SessionError(f"no session for {dsn.value}: {error}", verdict=error.verdict) from error
+        cause = fault_of_platform(backend) or error
+        raise SessionError(f"no session for {dsn.value}: {cause}", verdict=cause.verdict) from error
 
 
 def _request(
-    profile: Profile, dm: DeviceManager, dsn: Dsn, *, deadline: Deadline, target: Target, client: Client
+    profile: Profile,
+    dm: DeviceManager,
+    dsn: Dsn,
+    backend: BackendRef,
+    *,
+    deadline: Deadline,
+    target: Target,
+    client: Client,
 ) -> None:
     if profile.session.request == "platform":
         client.send_command(dsn.value, START_SESSION, {})
     elif profile.session.request == "control":
-        left = deadline.remaining
-        command = profile.device_manager.control.start_session
-        control(target, command, dm, limit=left + 2, timeout=f"{left:.1f}")
+        while not _ask_device(profile, dm, backend, deadline=deadline, target=target):
+            pass
+
+
+def _ask_device(
+    profile: Profile, dm: DeviceManager, backend: BackendRef, *, deadline: Deadline, target: Target
+) -> bool:
+    """Have the device ask for a session; False when the request took its slice of the time and may be made again."""
+    patience = Deadline(min(deadline.remaining, SLICE) if backend.kind == "local" else deadline.remaining)
+    command = profile.device_manager.control.start_session
+    try:
+        control(target, command, dm, limit=patience.seconds + SLACK, timeout=f"{patience.seconds:.1f}")
+    except TargetError:
+        check_platform(backend)
+        if deadline.expired or not patience.expired:  # a refusal comes at once
+            raise
+        return False
+    return True
 
 
 def _seen(sighting: Sighting, pattern: re.Pattern[str], dsn: Dsn) -> Session | None:

@@ -1,12 +1,12 @@
 """The pytest plugin: fixtures that read the state of the run which started the tests. No lifecycle in here.
 
-Nothing but this module is imported until a test asks for a fixture.
+Nothing of the package but what stops pytest in order is imported until a test asks for a fixture.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,21 @@ T = TypeVar("T")
 
 RUN_VARIABLE = "ROBOTICKS_RUN"
 """Names the run's folder; `pytest_session` sets it."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(
+    config: pytest.Config,
+) -> Generator[None, int | pytest.ExitCode | None, int | pytest.ExitCode | None]:
+    """Let SIGINT, SIGTERM and SIGHUP stop every session in order, not only that of a run.
+
+    A user's own fixture may have brought the device up, in this process or in a worker of xdist, and nobody wants
+    pytest to die without tearing that down. Who has handlers of his own keeps them.
+    """
+    from roboticks_tasks.pytest_plugin.stopping import stoppable
+
+    with stoppable(config) as stop:
+        return stop.exit_code((yield))
 
 
 @pytest.fixture(scope="session")

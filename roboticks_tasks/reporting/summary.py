@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from roboticks_tasks.models import RunResult
@@ -23,4 +24,7 @@ def summarise(result: RunResult, artifacts: Path) -> str:
         )
     lines.append("  time      " + ", ".join(f"{step.name} {step.duration:.2f}" for step in result.steps) + " s")
     lines.append(f"  folder    {artifacts}")
+    if result.kept_until:
+        teardown = f"roboticks-tasks teardown --profile {result.profile} --artifacts {shlex.quote(str(artifacts))}"
+        lines.append(f"  kept      until {result.kept_until}, to be looked at; `{teardown}` ends it before")
     return "\n".join(lines)

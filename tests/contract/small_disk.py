@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roboticks_tasks.targets import Completed
@@ -16,7 +16,7 @@ class SmallDisk:
     """A target in a mount namespace; what it holds is seen from here below `folder`."""
 
     def __init__(self, enter: Sequence[str], pid: int, path: Path) -> None:
-        self._enter = enter
+        self.enter = enter
         self._target = LocalTarget()
         self.path = str(path)
         self.folder = Path(f"/proc/{pid}/root{path}")
@@ -25,12 +25,22 @@ class SmallDisk:
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0, repeatable: bool = False
     ) -> Completed:
         """Run a command that sees the small file system."""
-        return self._target.run([*self._enter, *argv], stdin=stdin, timeout=timeout, repeatable=repeatable)
+        return self._target.run([*self.enter, *argv], stdin=stdin, timeout=timeout, repeatable=repeatable)
 
     def remount(self, options: str) -> None:
         """Change the file system: "ro", "size=2m"."""
         done = self.run(["mount", "-o", f"remount,{options}", self.path])
         assert done.ok, done.last_words
+
+    def fill(self) -> None:
+        """Leave not a byte of it free."""
+        with suppress(OSError), (self.folder / "fill").open("ab", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+
+    def empty(self) -> None:
+        """Take back what `fill` has taken."""
+        (self.folder / "fill").unlink()
 
 
 @contextmanager

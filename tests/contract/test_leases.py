@@ -585,7 +585,7 @@ def test_a_lease_leaves_its_files_and_no_words_in_them(folder: Path) -> None:
     paths: Sequence[Path]
     with lease(ssh("a.lab", console={"port": "/dev/ttyNone0"}), run=Path("mine")):
         paths = sorted(folder.iterdir())
-        assert all(each.read_text().count("\n") == 1 for each in paths)
+        assert all(each.read_text().count("\n") == 2 for each in paths)
     assert len(paths) == 2
     assert sorted(folder.iterdir()) == paths
     assert not any(each.read_text() for each in paths)

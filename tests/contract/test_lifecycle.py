@@ -154,6 +154,7 @@ def test_a_part_of_teardown_that_fails_keeps_the_others_from_nothing(robot: Robo
         "session": True,
         "device manager": True,
         "log": False,
+        "telemetry": True,
     }
     assert not report.ok
     assert not is_alive(LocalTarget(), Detached(dm.pid, dm.identity))

@@ -41,6 +41,7 @@ class Bench:
             "XDG_RUNTIME_DIR": str(folder / "runtime"),
             "ROBOTICKS_BENCH": str(folder / "bench"),
             "LANG": "C.UTF-8",
+            "PYTEST_ADDOPTS": "-p no:schemathesis",  # a plugin of our tests: its import takes a third of a second
         }
 
     def popen(

@@ -48,7 +48,7 @@ def test_a_host_that_does_not_answer(bench: Bench, sshd: Sshd, tmp_path: Path) -
     reason = refusal(bench, sshd.profile_text(port=port) + manager("simulated", tmp_path / "root"))
     assert f"127.0.0.1:{port}) refuses connections" in reason
     broken = [step for step in bench.result(bench.latest_of("bad"))["steps"] if step["outcome"] == "failed"]
-    assert [step["name"] for step in broken] == ["connect"]
+    assert [step["name"] for step in broken] == ["connect", "teardown"]
 
 
 def test_a_host_that_has_no_address(bench: Bench, sshd: Sshd, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_each_step_is_a_command(called: list[argparse.Namespace], step: str) -> 
 
 
 def test_the_steps_of_the_command_line_are_those_of_the_lifecycle() -> None:
-    assert (*commands.STEPS, "teardown") == tuple(arguments.STEPS)
+    assert ("ensure-binary", *commands.STEPS, "teardown") == tuple(arguments.STEPS)
 
 
 @pytest.mark.parametrize(

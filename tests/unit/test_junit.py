@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.junit import Counts
 
@@ -92,3 +96,58 @@ def test_a_stamp_keeps_cases_and_properties_and_comes_first(path: Path) -> None:
     ]
     assert suite[0].tag == "properties"
     assert junit.read_counts(path) == Counts(2, 1, 1, 1)
+
+
+def test_a_file_of_hundreds_of_megabytes_is_counted_in_bounded_memory_and_not_stamped(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = b'<testcase name="a"><failure message="no">%s</failure></testcase>\n' % (b"words of a test " * 6_000)
+    with path.open("wb") as stream:
+        stream.write(b"<testsuites><testsuite>")
+        for _ in range(1_000):
+            stream.write(case)
+        stream.write(b'<testcase name="b"/></testsuite></testsuites>')
+    program = """
+import sys
+from pathlib import Path
+from roboticks_tasks.lifecycle.support import junit
+counts = junit.read_counts(Path(sys.argv[1]))
+status = Path("/proc/self/status").read_text().split()
+print(*counts, status[status.index("VmHWM:") + 1])
+"""
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    *counts, memory = map(int, done.stdout.split())
+    assert counts == [1, 1_000, 0, 0]
+    assert memory < 100_000
+    size = path.stat().st_size
+    junit.stamp(path, {"verdict": "failed"})
+    assert path.stat().st_size == size
+    assert "too large for the verdict to be added" in caplog.text
+
+
+def test_a_word_without_end_is_no_reason_to_read_a_whole_file_into_memory(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.write(b'<testsuites><testsuite><testcase name="')
+        for _ in range(40):
+            stream.write(b"x" * 1_000_000)
+        stream.write(b'"/></testsuite></testsuites>')
+    assert junit.read_counts(path) is None
+
+
+def test_an_outcome_counts_only_as_a_child_of_its_case(path: Path) -> None:
+    path.write_text("<testsuite><error/><testcase><properties><failure/></properties></testcase></testsuite>")
+    assert junit.read_counts(path) == Counts(1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: junit.write_single(path, name="x", seconds=1), lambda path: junit.stamp(path, {"a": "b"})]
+)
+def test_a_file_that_cannot_be_written_is_left_as_it_is_and_said(
+    path: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(REPORT)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+        write(path)
+    assert path.read_text() == REPORT
+    assert [each.name for each in path.parent.iterdir()] == [path.name]

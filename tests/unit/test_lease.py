@@ -117,7 +117,7 @@ def test_whoever_held_it_last_is_not_blamed_for_the_next_holder(tmp_path: Path) 
         pass
     with lease(board(tmp_path), run=Path("b")):
         assert file.read_text().startswith(f"run {Path('b').absolute()}, pid ")
-        assert file.read_text().count("\n") == 1
+        assert file.read_text().count("\n") == 2
     assert file.read_text() == ""
 
 

@@ -82,15 +82,49 @@ def test_it_has_the_environment_that_was_given_and_no_input(tmp_path: Path) -> N
     assert run('cat; [ "$MARK" = "a b" ]', tmp_path, MARK="a b") == 0
 
 
-def test_a_program_that_is_not_there_raises(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        run_group(
-            ["/nowhere/pytest"],
-            environment={},
-            log_file=tmp_path / "log",
-            pid_file=tmp_path / "pid",
-            deadline=Deadline(5),
-        )
+@pytest.mark.parametrize(("name", "code"), [("nowhere", 127), ("data", 126)])
+def test_a_program_that_cannot_be_started_ends_as_in_a_shell(tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "data").write_text("not executable")
+    log, pid = tmp_path / "log", tmp_path / "pid"
+    argv = [str(tmp_path / name)]
+    assert run_group(argv, environment={}, deadline=Deadline(5), log_file=log, pid_file=pid) == code
+
+
+def test_a_variable_whose_name_no_shell_knows_is_handed_on(tmp_path: Path) -> None:
+    script = "import os, sys; sys.exit(int(os.environ['my-code']))"
+    environment, argv = {**os.environ, "my-code": "7"}, [sys.executable, "-c", script]
+    log, pid = tmp_path / "log", tmp_path / "pid"
+    assert run_group(argv, environment=environment, deadline=Deadline(30), log_file=log, pid_file=pid) == 7
+
+
+KILLED_AT_THE_START = """
+import os, signal, sys
+from pathlib import Path
+from roboticks_tasks import processes
+from roboticks_tasks.lifecycle.support import group
+from roboticks_tasks.waiting import Deadline
+processes.start_time = lambda pid: os.kill(os.getpid(), signal.SIGKILL)
+files = {"log_file": Path("log"), "pid_file": Path("pid")}
+group.run_group(["sh", "-c", "touch ran; exec sleep 60"], environment=os.environ, deadline=Deadline(60), **files)
+"""
+
+
+def test_a_program_that_no_pid_file_names_yet_does_not_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "MARK": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_THE_START], cwd=tmp_path, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    until(lambda: not carriers(f"MARK={tmp_path}"), "the program's process is gone")
+    assert not (tmp_path / "ran").exists()
+
+
+def carriers(variable: str) -> list[str]:
+    """The processes that have a variable."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if variable.encode() in entry.read_bytes().split(b"\0"):
+                found.append(entry.parent.name)
+    return found
 
 
 def test_at_the_limit_it_is_interrupted_and_may_clean_up(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import selectors
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from roboticks_tasks import processes
+from roboticks_tasks.bounded import BoundedLog
+from roboticks_tasks.redaction import NOTHING, Redactor
 from roboticks_tasks.targets.local import postponed
 from roboticks_tasks.waiting import Deadline
 
@@ -26,26 +29,39 @@ TESTS_PID = "tests.pid"
 INTERRUPT_GRACE = 3.0
 """Seconds that the tests have to run their own clean-up when they are interrupted."""
 
+GATE = ["/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh"]
+"""Becomes the program, same pid and start time, as soon as it is told to; ends where nobody is left to tell it."""
+
+SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+"""A variable's name that every shell hands on; dash drops the others."""
+
 
 def run_group(
-    argv: Sequence[str], *, environment: Mapping[str, str], log_file: Path, pid_file: Path, deadline: Deadline
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log_file: Path,
+    pid_file: Path,
+    deadline: Deadline,
+    redactor: Redactor = NOTHING,
 ) -> int | None:
     """Run `argv` to its end and return its exit code (negative for a signal), None when `deadline` ended it.
 
-    Its output goes to our stdout and to `log_file`. On a time-out, and when this process is told to stop, the group
-    gets SIGINT (pytest runs no fixture teardown on SIGTERM), `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the
-    program left in its group is killed when it has ended. `pid_file` names it while it runs, for `stop_group` of
-    another process. Raises OSError when it cannot be started.
+    Its output goes to our stdout and to `log_file`, without what `redactor` takes out. On a time-out, and when this
+    process is told to stop, the group gets SIGINT (a pytest without our plugin runs no fixture teardown on SIGTERM),
+    `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the program left in its group is killed when it has ended.
+    `pid_file` names it while it runs, for `stop_group` of another process: before it is named there it does not run. A
+    program that cannot be started is an OSError, or ends with a shell's 126 or 127.
     """
-    with log_file.open("wb", buffering=0) as copy, _started(argv, environment, pid_file) as (process, handle):
+    with Output(log_file, redactor) as output, _started(argv, environment, pid_file) as (process, handle):
         assert process.stdout is not None
         try:
-            if _forward(process.stdout, handle, copy, deadline):
+            if _forward(process.stdout, handle, output, deadline):
                 return process.wait()
-            _interrupt(process, handle, copy)
+            _interrupt(process, handle, output)
             return None
         except BaseException:
-            _interrupt(process, handle, copy)
+            _interrupt(process, handle, output)
             raise
 
 
@@ -68,20 +84,22 @@ def stop_group(pid_file: Path) -> str:
 def _started(
     argv: Sequence[str], environment: Mapping[str, str], pid_file: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    # Who is killed between a start and the note of it would leave tests that nobody finds.
+    gate = GATE if all(map(SHELL_NAME.fullmatch, environment)) else []
     process, handle = None, None
     try:
         with postponed():
             process = subprocess.Popen(
-                list(argv),
-                stdin=null,
-                stdout=pipe,
+                [*gate, *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
             )
         handle = os.pidfd_open(process.pid)
         pid_file.write_text(f"{process.pid} {processes.start_time(process.pid) or 0}\n", encoding="ascii")
+        _open(process, gate)
         yield process, handle
     finally:
         if process is not None:
@@ -93,7 +111,39 @@ def _started(
             pid_file.unlink(missing_ok=True)
 
 
-def _forward(stream: IO[bytes], handle: int, copy: IO[bytes], deadline: Deadline) -> bool:
+def _open(process: subprocess.Popen[bytes], gate: Sequence[str]) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        if gate:
+            pipe.write(b"\n")
+
+
+class Output:
+    """Where the tests' output goes: to our stdout as it comes, and to the log; a secret reaches neither."""
+
+    def __init__(self, log_file: Path, redactor: Redactor) -> None:
+        self._log = BoundedLog(log_file)
+        self._redacted = redactor.stream()
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hand_on(self._redacted.close())
+        self._log.close()
+
+    def take(self, data: bytes) -> None:
+        """Hand on what has come, but for the beginning of a secret."""
+        self._hand_on(self._redacted.feed(data))
+
+    def _hand_on(self, data: bytes) -> None:
+        self._log.write(data)
+        with suppress(OSError, ValueError):  # our own stdout may be gone; the tests go on, the log has it all
+            sys.stdout.flush()
+            os.write(sys.stdout.fileno(), data)
+
+
+def _forward(stream: IO[bytes], handle: int, output: Output, deadline: Deadline) -> bool:
     """Hand on the output until the program has ended; return False when the deadline came first.
 
     The program's end is what counts, not the end of its output: a daemon that it left may hold the pipe open.
@@ -104,43 +154,29 @@ def _forward(stream: IO[bytes], handle: int, copy: IO[bytes], deadline: Deadline
         selector.register(handle, selectors.EVENT_READ)
         while not deadline.expired:
             ready = {key.fd for key, _ in selector.select(deadline.remaining)}
-            if stream.fileno() in ready and not _pass_on(stream, copy):
+            if stream.fileno() in ready and not _pass_on(stream, output):
                 selector.unregister(stream)
             elif handle in ready:
                 return True
     return False
 
 
-def _pass_on(stream: IO[bytes], copy: IO[bytes]) -> bool:
+def _pass_on(stream: IO[bytes], output: Output) -> bool:
     """Hand on what can be read now; return whether more may come."""
     try:
         chunk = os.read(stream.fileno(), 65536)
     except BlockingIOError:
         return True
-    _keep(copy, chunk)
-    with suppress(OSError, ValueError):  # our own stdout may be gone; the tests go on, the log has it all
-        sys.stdout.flush()
-        os.write(sys.stdout.fileno(), chunk)
+    output.take(chunk)
     return bool(chunk)
 
 
-def _keep(copy: IO[bytes], chunk: bytes) -> None:
-    """Write to the log as long as it takes it: a full disk must not end the tests."""
-    if copy.closed:
-        return
-    try:
-        copy.write(chunk)
-    except OSError as error:
-        log.error("%s is cut off: %s", copy.name, error.strerror)
-        copy.close()
-
-
-def _interrupt(process: subprocess.Popen[bytes], handle: int, copy: IO[bytes]) -> None:
+def _interrupt(process: subprocess.Popen[bytes], handle: int, output: Output) -> None:
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         assert process.stdout is not None
-        _forward(process.stdout, handle, copy, Deadline(INTERRUPT_GRACE))
+        _forward(process.stdout, handle, output, Deadline(INTERRUPT_GRACE))
     if not select.select([handle], [], [], 0)[0]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

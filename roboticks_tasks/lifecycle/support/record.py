@@ -12,7 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from roboticks_tasks import state
+from roboticks_tasks import disk, ledger, processes, state
+from roboticks_tasks.backend.secrets import redactor_of
+from roboticks_tasks.boards.resources import board_names
 from roboticks_tasks.errors import (
     EXIT_PASSED,
     EXIT_REPORT_NOT_WRITTEN,
@@ -21,13 +23,15 @@ from roboticks_tasks.errors import (
     ConfigError,
     RoboticksError,
     TargetError,
+    TeardownError,
     Verdict,
 )
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
 from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.lifecycle.support.discretion import public
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
 from roboticks_tasks.lifecycle.support.verdict import judge, killed_step, step_result
-from roboticks_tasks.models import RunResult
+from roboticks_tasks.models import Process, RunResult, TeardownReport
 from roboticks_tasks.profiles import Profile
 
 P = ParamSpec("P")
@@ -54,16 +58,22 @@ class Record:
 
     def __init__(self, profile: Profile, artifacts: Path, *, sink: Sink, run: state.RunState) -> None:
         self.run = run
+        self.checkpoint: Callable[[], None] = lambda: None  # raises when the run is to end; called before each step
         self._profile = profile
         self._artifacts = artifacts
         self._sink = sink
+        self._redactor = redactor_of(profile)
         self._begin = time.monotonic()
 
     @classmethod
-    def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink) -> Record:
-        """Start a new run in `artifacts`, and stop the tests of one that was killed there."""
+    def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink, whole: bool = True) -> Record:
+        """Start a new run in `artifacts`, and stop the tests of one that was killed there.
+
+        From here on it is in the ledger of runs that have to be torn down; `whole` as there.
+        """
         stop_group(artifacts / TESTS_PID)
         run = state.create(artifacts, profile)
+        ledger.enter(profile, artifacts, run=run, resources=board_names(profile), whole=whole)
         sink(RunStarted(run_id=run.run_id, profile=profile.name))
         return cls(profile, artifacts, sink=sink, run=run)
 
@@ -81,13 +91,20 @@ class Record:
         self._sink(StepStarted(name=name, timeout=_limit(self._profile, name)))
         begin = time.monotonic()
         try:
-            if name != "teardown":  # whatever is wrong with the disk, teardown has its turn
+            if name != "teardown":
+                self.checkpoint()
+            if name == "teardown":  # whatever is wrong with the disk, teardown has its turn
+                value = function(*args, **kwargs)
+            else:
                 self._save(msgspec.structs.replace(self.run, running=name), durable=False)
-            value = function(*args, **kwargs)
-            step = step_result(name, time.monotonic() - begin)
+                with processes.marked(self.run.run_id):
+                    value = function(*args, **kwargs)
+            step = step_result(name, time.monotonic() - begin, _incompleteness(value))
             self._save(state.with_step(self.run, step, **{FIELDS[name]: value}))
+            if isinstance(value, TeardownReport) and value.ok:
+                ledger.settle(board_names(self._profile))
         except BaseException as error:
-            step = step_result(name, time.monotonic() - begin, error)
+            step = public(step_result(name, time.monotonic() - begin, error), self._redactor)
             with suppress(ConfigError):  # the disk may be what broke; the result tells it all the same
                 self._save(state.with_step(self.run, step))
             raise
@@ -100,11 +117,21 @@ class Record:
         if all(step.outcome == "ok" for step in self.run.steps):
             outside = time.monotonic() - self._begin - sum(step.duration for step in self.run.steps)
             name = "connect" if isinstance(error, BoardError | TargetError) else "run"
-            self.run = state.with_step(self.run, step_result(name, max(0.0, outside), error))
+            self.run = public(state.with_step(self.run, step_result(name, max(0.0, outside), error)), self._redactor)
+
+    def note_guard(self, guard: Process | None, *, kept_until: str | None = None) -> None:
+        """Take note of the process that tears the run down when this one is gone."""
+        with suppress(ConfigError):
+            self._save(msgspec.structs.replace(self.run, guard=guard, kept_until=kept_until))
+
+    def note_death(self) -> None:
+        """Take note that the run's process is gone, if no step of it says so."""
+        if all(step.outcome == "ok" or step.name == "teardown" for step in self.run.steps):
+            self.run = state.with_step(self.run, killed_step(None))
 
     def _save(self, run: state.RunState, *, durable: bool = True) -> None:
-        self.run = run
-        state.save(self._artifacts, run, durable=durable)
+        self.run = public(run, self._redactor)
+        state.save(self._artifacts, self.run, durable=durable)
 
     def finish(self, *, signal_number: int | None = None) -> RunResult:
         """Judge the run, write result.json and tell everyone; a signal that ended the run stays part of it."""
@@ -127,6 +154,7 @@ class Record:
             compositions=run.deployment.compositions if run.deployment else (),
             tests=run.tests,
             teardown=run.teardown,
+            kept_until=run.kept_until,
         )
         result = write_result(self._artifacts, result)
         self._sink(
@@ -146,12 +174,13 @@ def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> 
     if str(artifacts.absolute()) in str(error):
         return  # the run that has the board writes into this very folder, or nobody can
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    reason = f"cancelled by {error}, before it had a board" if isinstance(error, Cancelled) else str(error)
     result = RunResult(
         run_id="refused",
         profile=profile,
         verdict=Verdict.CANCELLED if isinstance(error, Cancelled) else error.verdict,
         exit_code=error.exit_code,
-        reason=f"cancelled by {error}, before it had a board" if isinstance(error, Cancelled) else str(error),
+        reason=redactor_of().text(reason),
         started_at=now,
         duration=0,
     )
@@ -162,27 +191,41 @@ def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> 
 
 
 def write_result(artifacts: Path, result: RunResult) -> RunResult:
-    """Write result.json, then the verdict into results.xml; return the result, worse if one could not be written."""
-    content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-    try:
-        state.write_atomically(artifacts / "result.json", content)
-        _write_verdict(artifacts / "results.xml", result)
-    except (RoboticksError, OSError) as error:
-        log.error("the run's result could not be written: %s", error)
-        if result.exit_code == EXIT_PASSED:
-            return msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
+    """Write the verdict into results.xml, then result.json; return the result, worse if one could not be written."""
+    for write in (_write_verdict, _write_json):
+        try:
+            write(artifacts, result)
+        except (RoboticksError, OSError) as error:
+            log.error("the run's result could not be written: %s", error)
+            if result.exit_code == EXIT_PASSED:
+                result = msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
+    disk.give_back(artifacts)
     return result
 
 
-def _write_verdict(path: Path, result: RunResult) -> None:
+def _write_json(artifacts: Path, result: RunResult) -> None:
+    content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    state.write_atomically(artifacts / state.RESULT_FILE, content)
+
+
+def _write_verdict(artifacts: Path, result: RunResult) -> None:
     """Put the verdict into the JUnit file; where no test ran, one case says which step ended the run, and why."""
+    path = artifacts / "results.xml"
     broken = next((step for step in result.steps if step.outcome != "ok"), None)
-    if not path.exists():
+    if junit.read_counts(path) is None:  # there is none, or what wrote it was cut off
         kind = {Verdict.PASSED: None, Verdict.FAILED: "failure"}.get(Verdict(result.verdict), "error")
         name = broken.name if broken else result.verdict
-        junit.write_single(path, name=name, seconds=result.duration, kind=kind, message=result.reason)
+        message = f"{result.reason} (what the tests had written here was cut off)" if path.exists() else result.reason
+        junit.write_single(path, name=name, seconds=result.duration, kind=kind, message=message)
     values = {"verdict": result.verdict, "run": result.run_id, "profile": result.profile, "dsn": result.dsn}
     junit.stamp(path, {f"roboticks_tasks.{name}": value for name, value in values.items() if value})
+
+
+def _incompleteness(value: object) -> RoboticksError | None:
+    """Return what is wrong with a teardown that could not confirm everything, None for any other value."""
+    if not isinstance(value, TeardownReport) or value.ok:
+        return None
+    return TeardownError("; ".join(f"{part.name}: {part.detail}" for part in value.parts if not part.ok))
 
 
 def _limit(profile: Profile, name: str) -> float | None:

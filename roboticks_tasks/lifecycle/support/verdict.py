@@ -45,20 +45,37 @@ def step_result(name: str, duration: float, error: BaseException | None = None) 
     return StepResult(name=name, outcome="failed", duration=duration, error=reason, exit_code=code, verdict=verdict)
 
 
-def killed_step(name: str) -> StepResult:
-    """Return the result of a step that had begun when its process was killed."""
-    reason = f"the run was killed during {name}"
+def killed_step(name: str | None) -> StepResult:
+    """Return the result of the step that had begun when its process was killed, or of the run between two of them."""
+    reason = f"the run was killed {f'during {name}' if name else 'between its steps'}"
     return StepResult(
-        name=name, outcome="cancelled", duration=0, error=reason, exit_code=EXIT_KILLED, verdict=Verdict.CANCELLED
+        name=name or "run",
+        outcome="cancelled",
+        duration=0,
+        error=reason,
+        exit_code=EXIT_KILLED,
+        verdict=Verdict.CANCELLED,
     )
 
 
 def judge(run: RunState) -> Judgement:
-    """Return the judgement: signal, then the first failing step, then the tests, then teardown."""
+    """Return the judgement: signal, then the first failing step, then the tests, then teardown.
+
+    What teardown could not confirm is part of the reason, whatever decides, once there was something to stop.
+    """
+    torn_down = next((step for step in run.steps if step.name == "teardown"), None)
+    judgement = _judge(run, torn_down)
+    problem = _describe_teardown(run, torn_down)
+    begun = any(step.name == "launch_dm" for step in run.steps)
+    if problem and begun and judgement.exit_code != EXIT_TEARDOWN_INCOMPLETE:
+        return judgement._replace(reason=f"{judgement.reason}; and teardown failed: {problem}")
+    return judgement
+
+
+def _judge(run: RunState, torn_down: StepResult | None) -> Judgement:
     if run.signal is not None:
         cancelled = Cancelled(run.signal)
         return Judgement(Verdict.CANCELLED, cancelled.exit_code, f"cancelled by {cancelled}")
-    torn_down = next((step for step in run.steps if step.name == "teardown"), None)
     for step in run.steps:
         if step.outcome != "ok" and step is not torn_down:
             return Judgement(Verdict(step.verdict or Verdict.BENCH_ERROR), step.exit_code, step.error or step.name)
