@@ -26,7 +26,8 @@ from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.run import OUTPUT, lease_of, need
 from roboticks_tasks.lifecycle.salvage import await_guard, clear_board
-from roboticks_tasks.lifecycle.support.record import Record, refuse
+from roboticks_tasks.lifecycle.support.record import Record
+from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.models import TeardownReport
 from roboticks_tasks.profiles import Profile, board_of, candidates, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
@@ -83,7 +84,8 @@ def _begin(options: argparse.Namespace) -> int:
         with interruption.raising():
             leased = held.enter_context(lease(profile, run=artifacts, board=options.board, wait=options.wait))
         sink = held.enter_context(_watched(profile, artifacts))
-        clear_board(leased)
+        with interruption.raising():
+            clear_board(leased)
         record = Record.begin(leased, artifacts, sink=sink, whole=False)
         try:
             with interruption.raising():
@@ -113,7 +115,7 @@ def run_teardown(options: argparse.Namespace) -> int:
     except state.NoRunError:
         artifacts = options.artifacts or state.fresh_folder(OUTPUT, profile.name)
         return _teardown_without_run(profile, artifacts, options)
-    await_guard(run)
+    await_guard(profile, run)
     with signals.handled() as interruption, ExitStack() as held:
         leased = _lease_to_clean(profile, artifacts, options, held, interruption)
         sink = held.enter_context(_watched(leased, artifacts))
@@ -153,6 +155,7 @@ def _teardown_without_run(profile: Profile, artifacts: Path, options: argparse.N
                 leased = _lease_to_clean(each, folder, options, held, interruption)
                 if len(boards) > 1:
                     say(f"board {board_of(each).id}:")
+                clear_board(leased)
                 codes.append(_tell_teardown(lifecycle.teardown(leased, artifacts=folder)))
         except BoardInUseError as error:
             if len(boards) == 1:

@@ -10,33 +10,32 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from roboticks_tasks.lifecycle.support.guarding import Orders
 
 PATIENCE = 60
-"""Seconds after which a teardown counts as stuck: then the kernel ends the guard, and the board can be had again."""
+"""Seconds beyond its own time after which a teardown counts as stuck: then the kernel ends the guard, and the board can
+be had again."""
 
 
 def main() -> None:
     """Wait for the end of the run; tear down if it has not sent us home."""
-    told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A handler, because what is ignored would stay ignored in all that we start.
-        signal.signal(number, lambda number, _: told.set() if number == signal.SIGTERM else None)
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # none is lost that comes before we wait for it
     orders, last = sys.stdin.buffer.readline(), b""
-    told.clear()  # while the run lives nobody ends its guard in order
     for line in sys.stdin.buffer:
         last = line
     # Nothing that the run has started is there before it has sent its orders.
     if orders.endswith(b"\n") and last != b"done\n":
-        _act(orders, last, told)
+        _act(orders, last)
     os._exit(0)
 
 
-def _act(orders: bytes, last: bytes, told: threading.Event) -> None:
+def _act(orders: bytes, last: bytes) -> None:
     import msgspec
 
     from roboticks_tasks.lifecycle.support.guarding import KEEP, Orders
@@ -45,28 +44,21 @@ def _act(orders: bytes, last: bytes, told: threading.Event) -> None:
     word, _, seconds = last.partition(b" ")
     kept = word == KEEP
     if kept:
-        told.clear()
-        told.wait(float(seconds))  # whoever has seen enough sends SIGTERM
-    signal.alarm(PATIENCE)
+        signal.sigtimedwait({signal.SIGTERM}, float(seconds))  # whoever has seen enough sends it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.alarm(PATIENCE + int(decoded.profile.timeouts.teardown))
     _tear_down(decoded, kept=kept)
 
 
 def _tear_down(orders: Orders, *, kept: bool) -> None:
     from pathlib import Path
 
-    from roboticks_tasks import state
     from roboticks_tasks.backend.secrets import redactor_of
     from roboticks_tasks.console import log, shown, tell_steps
-    from roboticks_tasks.errors import ConfigError
     from roboticks_tasks.events import fan_out, write_jsonl
-    from roboticks_tasks.lifecycle.salvage import salvage
+    from roboticks_tasks.lifecycle.salvage import folder_of, salvage
 
-    artifacts = Path(orders.artifacts)
-    try:
-        if state.load(artifacts).run_id != orders.run_id:
-            return  # the folder is another run's by now
-    except ConfigError:
-        pass  # the run's own folder is gone or damaged: what it has started is not
+    artifacts = folder_of(Path(orders.artifacts), orders.run_id)
     with shown(artifacts / "test-run.log", redactor=redactor_of(orders.profile)):
         log.info("the run is kept no longer" if kept else "the run's process is gone: its guard tears it down")
         sink = fan_out([write_jsonl(artifacts / "events.jsonl"), tell_steps])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is not torn down: its folder, its profile (narrowed to its board), and the process that began it.
 
-    `resources` are the names by which its board is leased. A run that is not `whole` is done step by step, each step in
-    a process of its own: that its process is gone says nothing.
+    `resources` are the names by which its board is leased. `machine` has begun it: several may share a home. A run that
+    is not `whole` is done step by step, each step in a process of its own: that its process is gone says nothing.
     """
 
     version: int = 1
@@ -36,6 +37,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[str, ...]
     process: Process
     boot: str
+    machine: str
     whole: bool
 
     @property
@@ -56,6 +58,7 @@ def enter(profile: Profile, artifacts: Path, *, run: state.RunState, resources: 
         resources=tuple(resources),
         process=run.process,
         boot=processes.boot_id(),
+        machine=socket.gethostname(),
         whole=whole,
     )
     try:
@@ -72,24 +75,34 @@ def strike(run_id: str) -> None:
         (_folder(os.environ) / f"{run_id}.json").unlink(missing_ok=True)
 
 
-def settle(resources: Iterable[str]) -> None:
-    """Forget every run on a board that has just been torn down by whoever holds its lease."""
+def settle(resources: Iterable[str], *, run_id: str) -> None:
+    """Forget a run that has just been torn down, and earlier ones on its board: of a later one nothing was touched."""
     wanted = set(resources)
+    strike(run_id)
     for entry in entries():
-        if wanted & set(entry.resources):
+        if wanted & set(entry.resources) and entry.run_id < run_id:
             strike(entry.run_id)
 
 
-def entries(environ: Mapping[str, str] | None = None) -> list[Entry]:
+def entries() -> list[Entry]:
     """Return the runs that are not torn down, the oldest first; an entry that cannot be read is passed over."""
-    found = []
+    return [entry for _, entry in _read() if entry is not None and entry.machine == socket.gethostname()]
+
+
+def unreadable() -> list[Path]:
+    """Return the entries that tell nothing: damaged ones, and those of another version."""
+    return [path for path, entry in _read() if entry is None]
+
+
+def _read() -> Iterator[tuple[Path, Entry | None]]:
     with suppress(OSError):
-        for path in sorted(_folder(os.environ if environ is None else environ).glob("*.json")):
+        for path in sorted(_folder(os.environ).glob("*.json")):
             try:
-                found.append(msgspec.json.decode(path.read_bytes(), type=Entry))
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.debug("%s is passed over: %s", path, error)
-    return found
+                yield path, msgspec.json.decode(path.read_bytes(), type=Entry)
+            except FileNotFoundError:  # its run has just been torn down
+                continue
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                yield path, None
 
 
 def describe(entry: Entry) -> str:

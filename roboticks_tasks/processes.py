@@ -55,9 +55,28 @@ def stop(pid: int, started: int, *, grace: float = 2.0, ask: signal.Signals = si
         os.close(handle)
 
 
+_runs: list[object] = []
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count a run of this process for the block; several, in threads, share one environment, and cannot mark in it."""
+    run = object()
+    _runs.append(run)
+    if len(_runs) > 1:
+        os.environ.pop(COOKIE, None)
+    try:
+        yield
+    finally:
+        _runs.remove(run)
+
+
 @contextmanager
 def marked(run_id: str) -> Iterator[None]:
-    """Let whatever is started in the block carry the run's id."""
+    """Let whatever is started in the block carry the run's id, unless this process has another run at the same time."""
+    if len(_runs) > 1:
+        yield
+        return
     before = os.environ.get(COOKIE)
     os.environ[COOKIE] = run_id
     try:

@@ -15,7 +15,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 Bytes = bytes  # the class below has a method of that name
@@ -30,8 +30,8 @@ FRAME = re.compile(r"-----(BEGIN|END) [A-Z ]+-----")
 """The first and the last line of a key in PEM: they say nothing, and stand in many texts."""
 
 NAMES = re.compile(
-    r"((^|[_.-]|api|access|private|auth)keys?|secrets?|tokens?|passw(or)?ds?|passphrase|credentials?|signature"
-    r"|(^|[_.-])(pass|sig|pat))[_\d]*$",
+    r"((^|[_.-]|api|access|private|auth)keys?|secrets?|tokens?|passw(or)?ds?|passphrase|credentials?|signature|jwt"
+    r"|sshpass|authorization|(^|[_.-])(pass|sig|pat)|[_.-](pwd|auth))(_v\d+)?[_\d]*$",
     re.IGNORECASE,
 )
 """How the names of secrets end."""
@@ -85,6 +85,10 @@ class Redactor:
             self._read_files()
         return any(probe in data for probe in self._probes)
 
+    def sparing(self, text: str) -> Redactor:
+        """Return one that leaves the secrets alone that stand in `text`, which is known to everybody."""
+        return Redactor((secret for secret in self.secrets if secret not in text), files=self._awaited)
+
     def stream(self) -> Stream:
         """Return what redacts bytes that come in pieces."""
         return Stream(self)
@@ -110,12 +114,12 @@ class Redactor:
         lines = {line.strip() for secret in secrets for line in secret.splitlines()}
         known = {line for line in lines if len(line) >= LEAST and not FRAME.fullmatch(line)}
         self.secrets = tuple(sorted(known.union(self.secrets)))
-        forms = {form for secret in self.secrets for form in _forms(secret)}
+        forms = {form for secret in self.secrets for form in _forms(secret)[0]}
         self._forms = sorted(forms)
         self._longest = max(map(len, forms), default=0)
         self._firsts = re.compile(b"[%b]" % b"".join(sorted({re.escape(form[:1]) for form in forms})) if forms else b"")
         # One search for each is several times as fast as the expression, and mostly there is nothing to find.
-        self._probes = [form for form in self._forms if not any(other in form for other in forms - {form})]
+        self._probes = sorted({form for secret in self.secrets for form in _forms(secret)[1]})
         self.__dict__.pop("_pattern", None)
 
     @cached_property
@@ -170,8 +174,14 @@ def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not (name.startswith(OURS) and is_secret(name))}
 
 
-def _forms(secret: str) -> Iterator[bytes]:
-    """Yield each way in which `secret` may be written."""
+@cache
+def _forms(secret: str) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """Return each way in which `secret` may be written, and of these the ones that hold no other."""
+    forms = frozenset(_spell(secret))
+    return forms, frozenset(form for form in forms if not any(other in form for other in forms - {form}))
+
+
+def _spell(secret: str) -> Iterator[bytes]:
     raw = _raw(secret)
     said, shown = repr(secret)[1:-1], repr(raw)[2:-1]
     spelled = {secret, said, shown, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}

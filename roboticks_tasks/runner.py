@@ -18,7 +18,7 @@ from roboticks_tasks.console import log, shown, tell_steps
 from roboticks_tasks.errors import ConfigError, RoboticksError
 from roboticks_tasks.events import fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
-from roboticks_tasks.lifecycle.support.record import refuse
+from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.profiles import Profile, load_profile
 
 PROFILE = "runner"

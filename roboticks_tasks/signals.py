@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -13,10 +14,7 @@ from types import FrameType
 from roboticks_tasks.errors import Cancelled
 
 PARENT_VARIABLE = "ROBOTICKS_END_WITH"
-"""The pid of the parent whose death is to end the run."""
-
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>."""
+"""The pid of the process whose death is to end the run."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -110,16 +108,26 @@ def ignore() -> None:
 
 
 def end_with_parent(environ: Mapping[str, str]) -> None:
-    """Have the kernel send us SIGTERM when our parent dies, if whoever started us asked for it.
+    """Send ourselves SIGTERM when another process dies, if whoever started us asked for it.
 
     nox dies of SIGTERM at once and leaves its children running; the variable that asks is set by our noxfile. So do the
     shells of CI systems, which signal nobody else: where `CI` is set our parent counts, unless the variable is 0.
     """
-    parent = environ.get(PARENT_VARIABLE) or (str(os.getppid()) if environ.get("CI") else "")
-    if not parent.isdecimal() or int(parent) == 0:
+    in_ci = environ.get("CI", "").lower() not in {"", "0", "false"}
+    parent = os.getppid()
+    named = environ.get(PARENT_VARIABLE) or (str(parent) if in_ci else "")
+    if not named.isdecimal() or int(named) == 0:
         return
-    import ctypes
-
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
+    # The kernel's own means, PR_SET_PDEATHSIG, would count the end of the thread that has started us.
+    try:
+        handle = os.pidfd_open(int(named))
+    except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGTERM)
+        return
+    threading.Thread(target=_end_with, args=(handle,), name="end-with-parent", daemon=True).start()
+
+
+def _end_with(handle: int) -> None:
+    select.select([handle], [], [])
+    os.close(handle)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)

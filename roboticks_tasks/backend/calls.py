@@ -196,7 +196,6 @@ def _asked_pause(answer: Answer) -> float:
     if asked.isascii() and asked.isdecimal():
         return float(asked[:9])
     try:
-        when = parsedate_to_datetime(asked)
-    except ValueError:
+        return max(0.0, float(parsedate_to_datetime(asked).timestamp()) - time())
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, float(when.timestamp()) - time())

@@ -26,6 +26,9 @@ QUICK = Limits(connect=1.0, read=1.0, whole=1.5, attempts=1)
 SHORTEST = 0.1
 """Seconds that a call has even when the time is up: a platform that is there answers sooner."""
 
+LONGEST_REFUSAL = 500
+"""Characters of a platform's own words that are passed on: a proxy in between may send a whole page."""
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 START_SESSION, STOP_SESSION = 3, 4
@@ -120,9 +123,10 @@ class Client:
         if answer.status >= 400:
             # Documented: errors are read from `detail` or `message`.
             said = (content.get("detail") or content.get("message")) if isinstance(content, dict) else None
-            again = answer.headers.get("retry-after")
+            words = " ".join(str(said or answer.reason).split())[:LONGEST_REFUSAL]
+            again = answer.headers.get("retry-after", "")[:100]
             raise BackendError(
-                f"{method} {url} was refused with {answer.status}: {said or answer.reason}",
+                f"{method} {url} was refused with {answer.status}: {words}",
                 remedy=f"it asks to be left alone until {again} (seconds, or a time)" if again else "",
             )
         if content is None:

@@ -2,7 +2,8 @@
 
 A value counts as secret when its name says so (`redaction.is_secret`), wherever it stands: in the environment, in a
 profile's environment for the device manager, behind an option of a command; so does a password in a URL. The name of
-a file that is there is none.
+a file that is there is none. What the profile and the platform's own variables say is taken at its word; of the rest
+of the environment, where CI has dozens of names that end in KEY, a value has to look like a secret: `ORDINARY`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
+import msgspec
+
 from roboticks_tasks.profiles import Profile
-from roboticks_tasks.redaction import Redactor, is_secret
+from roboticks_tasks.redaction import OURS, Redactor, is_secret
 
 API_KEY_FILE = "api-key"
 SECRET_FILE = "project-secret"  # noqa: S105 - a file's name
 """In the local platform's folder; made at its first start."""
+
+ORDINARY = re.compile(r".{,7}|[A-Za-z]{,11}|[0-9.]{,11}", re.DOTALL)
+"""What is short, a word or a number: "production" is no secret, whatever the variable is called, and in every log."""
 
 IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:([^\s/@:]*):)?([^\s/@]+)@", re.IGNORECASE)
 """User and password of a URL; a token stands for both."""
@@ -46,7 +52,9 @@ def redactor_of(profile: Profile | None = None, environ: Mapping[str, str] | Non
 
 def secrets_of(profile: Profile | None, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return every secret in the environment and in the profile; too short ones and doubles may be among them."""
-    found = {*_in_mapping(environ)}
+    ours = {name: value for name, value in environ.items() if name.startswith(OURS)}
+    others = {name: value for name, value in environ.items() if name not in ours}
+    found = {*_in_mapping(ours), *(each for each in _in_mapping(others) if not ORDINARY.fullmatch(each))}
     if profile is not None:
         found |= {*_in_mapping(profile.device_manager.environment), *_in_commands(profile)}
         source = profile.device_manager.source
@@ -76,29 +84,36 @@ def _in_text(text: str) -> Iterator[str]:
 
 def _in_commands(profile: Profile) -> Iterator[str]:
     manager = profile.device_manager
-    yield from _in_command(manager.arguments)
-    yield from _in_command(manager.flash or ())
-    try:
-        yield from _in_command(shlex.split(profile.tests.command))
-    except ValueError:  # a quotation that does not end: it will be refused by whoever needs it
-        yield from _in_text(profile.tests.command)
+    commands = [manager.arguments, manager.flash, _words(profile.tests.command)]
+    commands += msgspec.structs.astuple(manager.control)
     for board in profile.boards:
+        commands.append(board.identity.command if board.identity else None)
         if board.power is not None:
-            for command in (board.power.on, board.power.off, board.power.cycle, board.power.state):
-                yield from _in_command(command or ())
+            commands += (board.power.on, board.power.off, board.power.cycle, board.power.state)
+    for command in commands:
+        yield from _in_command(command or ())
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quotation that does not end
+        return line.split()
 
 
 def _in_command(argv: Sequence[str]) -> Iterator[str]:
-    """Yield what stands behind an option that says that it takes a secret."""
+    """Yield what stands behind an option that says that it takes a secret, in a shell's script and a header, too."""
     before = ""
     for word in argv:
         assigned = ASSIGNED.fullmatch(word)
         if assigned and is_secret(assigned[1]):
-            yield assigned[2]
+            yield from (assigned[2], assigned[2].rpartition(" ")[2])
         elif before.startswith("-") and is_secret(before) and not _is_path(word):
             yield word
         elif before in USERS and ":" in word:
             yield word.partition(":")[2]
+        elif (words := _words(word)) != [word]:
+            yield from _in_command(words)
         yield from _in_text(word)
         before = word
 
@@ -106,6 +121,6 @@ def _in_command(argv: Sequence[str]) -> Iterator[str]:
 def _is_path(value: str) -> bool:
     """Tell whether `value` names a file: what stands in it may be secret, its name is not."""
     try:
-        return value.startswith("/") and os.path.lexists(value)
+        return "/" in value and os.path.lexists(value)
     except (OSError, ValueError):
         return False

@@ -23,6 +23,10 @@ GLANCE = 3.0
 """Seconds for a board to answer `status`."""
 
 
+UNREADABLE = "damaged, or of another version; whether that run is torn down is not known"
+"""What is said of an entry of the ledger that tells nothing."""
+
+
 class BoardStatus(msgspec.Struct, frozen=True):
     """A board as `status` shows it: who holds it, and why it is parked."""
 
@@ -51,6 +55,7 @@ class Status(msgspec.Struct, frozen=True):
     run: state.RunState | None
     problem: str | None = None
     unfinished: tuple[Unfinished, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def show_status(options: argparse.Namespace) -> int:
@@ -68,7 +73,11 @@ def show_status(options: argparse.Namespace) -> int:
         status = Status(None, boards, None, False, None)
     else:
         status = _run_status(state.as_in_run(profile, run), boards, artifacts, run)
-    status = msgspec.structs.replace(status, unfinished=tuple(map(_unfinished, ledger.entries())))
+    status = msgspec.structs.replace(
+        status,
+        unfinished=tuple(map(_unfinished, ledger.entries())),
+        unreadable=tuple(map(str, ledger.unreadable())),
+    )
     text = msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status)
     say(text, redactor=redactor_of(profile))
     return EXIT_PASSED
@@ -79,9 +88,12 @@ def _reap() -> int:
     results = reap()
     for entry, words in results:
         say(f"{ledger.describe(entry)}: {words}")
-    if not results:
+    unknown = ledger.unreadable()
+    for path in unknown:
+        say(f"{path}: {UNREADABLE}")
+    if not results and not unknown:
         say("every run of yours on this machine is torn down")
-    done = all(words == REAPED or words.startswith(LEFT_ALONE) for _, words in results)
+    done = not unknown and all(words == REAPED or words.startswith(LEFT_ALONE) for _, words in results)
     return EXIT_PASSED if done else EXIT_TEARDOWN_INCOMPLETE
 
 
@@ -139,6 +151,7 @@ def _describe(status: Status) -> str:
         lines.append(f"board {board.id}: {'; '.join(words)}")
     for left in status.unfinished:
         lines.append(f"not torn down: run {left.run_id} of profile {left.profile} in {left.folder}: {left.state}")
+    lines += [f"{path}: {UNREADABLE}" for path in status.unreadable]
     if any(left.state == DEAD for left in status.unfinished):
         lines.append("`roboticks-tasks status --reap` tears down the dead ones")
     return "\n".join(lines)

@@ -54,7 +54,7 @@ def hand_over(held: list[int], words: str) -> None:
     """Close the locks without giving them back: they stay with whoever else has them open; `words` say who that is."""
     for lock in held:
         with suppress(OSError):
-            content = f"{words}\n".encode()
+            content = words.replace("\n", "?").encode("utf-8", "backslashreplace") + b"\n"
             os.pwrite(lock, content, 0)
             os.ftruncate(lock, len(content))
     while held:

@@ -9,11 +9,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.doctor.diagnosis import diagnose
+from roboticks_tasks.doctor.findings import Diagnosis
 from roboticks_tasks.doctor.report import document, table
 from roboticks_tasks.lifecycle.run import OUTPUT
 from roboticks_tasks.profiles import load_profile
+from roboticks_tasks.redaction import Redactor
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -29,14 +33,24 @@ def doctor(options: argparse.Namespace) -> int:
         options.profile, overrides=overrides, timeout_multiplier=getattr(options, "timeout_multiplier", 1.0)
     )
     folder = getattr(options, "artifacts", None) or OUTPUT
-    diagnosis = diagnose(profile, folder=folder, board=options.board)
+    diagnosis = _public(diagnose(profile, folder=folder, board=options.board), redactor_of(profile))
     if options.json:
         text = document(diagnosis)
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         text = table(diagnosis, width=shutil.get_terminal_size((120, 24)).columns, colour=colour)
-    _say(redactor_of(profile).text(text))
+    _say(text)
     return diagnosis.exit_code
+
+
+def _public(diagnosis: Diagnosis, redactor: Redactor) -> Diagnosis:
+    """Return the diagnosis without secrets; a report would break its lines within them."""
+    replace = msgspec.structs.replace
+    findings = (
+        replace(each, detail=redactor.text(each.detail), remedy=redactor.text(each.remedy))
+        for each in diagnosis.findings
+    )
+    return replace(diagnosis, findings=tuple(findings))
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ on the board, a folder on disk, signals, events and a verdict. Each of them can 
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from roboticks_tasks import signals
+from roboticks_tasks import processes, signals
 from roboticks_tasks.boards import lease, locks
 from roboticks_tasks.boards.health import note_health
 from roboticks_tasks.bounded import last_lines
@@ -34,7 +35,8 @@ from roboticks_tasks.lifecycle.salvage import clear_board
 from roboticks_tasks.lifecycle.session import await_session
 from roboticks_tasks.lifecycle.support.guarding import Guard, guarded
 from roboticks_tasks.lifecycle.support.heartbeat import beating, leave_watched
-from roboticks_tasks.lifecycle.support.record import Record, refuse
+from roboticks_tasks.lifecycle.support.record import Record
+from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.lifecycle.support.verdict import judge
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
@@ -69,9 +71,10 @@ def main(
     try:
         # The lease stands outside everything else: who was refused the board must not tear down the run that has it.
         with signals.handled() as interruption, ExitStack() as held:
-            with interruption.raising():  # a signal ends the wait for a board
+            held.enter_context(processes.counted())
+            with interruption.raising():  # a signal ends the wait for a board, and what is done for a run before us
                 leased = held.enter_context(lease(profile, run=artifacts, board=board, wait=wait, held=leases))
-            clear_board(leased)
+                clear_board(leased)
             record = Record.begin(leased, artifacts, sink=sink)
             record.checkpoint = interruption.check
             guard = held.enter_context(guarded(leased, artifacts, run_id=record.run.run_id, leases=leases))
@@ -79,12 +82,19 @@ def main(
             with ExitStack() as connection:
                 intact = _run(leased, record, interruption, connection, artifacts=artifacts, args=args)
                 # From here on a signal is only remembered.
-                if _is_kept(record, interruption, guard, leases, seconds=keep_on_failure):
-                    if record.run.dm is not None:
-                        leave_watched(leased, record.run.dm, intact, seconds=keep_on_failure or 0.0)
-                else:
+                kept = keep_on_failure is not None and _keep(
+                    leased,
+                    record,
+                    interruption,
+                    guard,
+                    leases,
+                    artifacts=artifacts,
+                    target=intact,
+                    seconds=keep_on_failure,
+                )
+                if not kept:
                     _tear_down(leased, record, interruption, artifacts, target=intact)
-            result = record.finish(signal_number=interruption.received)
+            result = record.finish(signal_number=None if kept else interruption.received)
             note_health(leased, record.run)
     except (RoboticksError, Cancelled) as error:
         refuse(profile.name, artifacts, error)
@@ -137,18 +147,31 @@ def _bring_up_and_test(
     return heard.is_free
 
 
-def _is_kept(
-    record: Record, interruption: Interruption, guard: Guard, leases: list[int], *, seconds: float | None
+def _keep(
+    profile: Profile,
+    record: Record,
+    interruption: Interruption,
+    guard: Guard,
+    leases: list[int],
+    *,
+    artifacts: Path,
+    target: Target | None,
+    seconds: float,
 ) -> bool:
-    """Leave a failed run as it is, if that is wanted; from then on its guard has the board."""
-    if seconds is None or interruption.received is not None or judge(record.run).verdict == Verdict.PASSED:
+    """Leave a run as it is if it has failed by itself, and return whether it has; then its guard has the board."""
+    if interruption.received is not None or judge(record.run).verdict == Verdict.PASSED:
+        return False
+    if record.run.dm is not None:
+        leave_watched(profile, record.run.dm, target, seconds=seconds)
+    if interruption.received is not None:  # that may have taken a while
         return False
     until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
     if not guard.keep(seconds):
         log.warning("the run is torn down although it failed: without a guard nobody would end it later")
         return False
     record.note_guard(guard.process, kept_until=until)
-    locks.hand_over(leases, f"run {record.run.run_id}, which failed and is kept until {until}")
+    end = f"roboticks-tasks teardown --profile {profile.name} --artifacts {shlex.quote(str(artifacts.absolute()))}"
+    locks.hand_over(leases, f"run {artifacts.absolute()}, which failed and is kept until {until}, or until `{end}`")
     return True
 
 

@@ -14,7 +14,7 @@ from roboticks_tasks.errors import BackendError, ConfigError, NoTestsError, NoVe
 from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
 from roboticks_tasks.lifecycle.support.discretion import redact_file
-from roboticks_tasks.lifecycle.support.group import TESTS_PID, run_group
+from roboticks_tasks.lifecycle.support.group import TESTS_LOG, TESTS_PID, run_group
 from roboticks_tasks.lifecycle.support.sightings import Watcher, check_answers
 from roboticks_tasks.models import DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
@@ -65,7 +65,7 @@ def pytest_session(
         try:
             code = _run(command, session, artifacts, deadline=deadline, redactor=redactor)
         finally:  # a signal, too
-            redact_file(command.junit, redactor)
+            redact_file(command.junit, redactor.sparing(junit.NAMES))
         if command.junit != results and command.junit.is_file():
             _copy(command.junit, results)
         result = _judge(command, code, results, deadline)
@@ -98,7 +98,7 @@ def _run(command: Program, session: Session, artifacts: Path, *, deadline: Deadl
         "ROBOTICKS_DSN": session.dsn,
         "ROBOTICKS_SESSION_ID": session.id,
     }
-    logs = {"log_file": artifacts / "pytest.log", "pid_file": artifacts / TESTS_PID}
+    logs = {"log_file": artifacts / TESTS_LOG, "pid_file": artifacts / TESTS_PID}
     try:
         return run_group(command.argv, environment=environment, deadline=deadline, redactor=redactor, **logs)
     except (FileNotFoundError, PermissionError) as error:

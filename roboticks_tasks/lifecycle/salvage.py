@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import msgspec
+
 from roboticks_tasks import ledger, processes
 from roboticks_tasks.boards import lease
 from roboticks_tasks.boards.resources import board_names
@@ -14,8 +16,7 @@ from roboticks_tasks.lifecycle.cleanup import teardown
 from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import Process, TeardownReport
 from roboticks_tasks.profiles import Profile
-from roboticks_tasks.state import RESULT_FILE, RunState
-from roboticks_tasks.waiting import Deadline, first
+from roboticks_tasks.state import RESULT_FILE, STATE_FILE, RunState
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ DEAD = "dead"
 REAPED = "torn down"
 LEFT_ALONE = "left alone"
 
-GUARD_TIMEOUT = 15.0
-"""Seconds for a guard to end: its teardown, and as much again for a slow machine."""
+SLOWNESS = 7.0
+"""Seconds that a guard has beyond its teardown's: its start, and a slow machine."""
 
 
 def salvage(profile: Profile, artifacts: Path, *, run_id: str, sink: Sink = ignore) -> TeardownReport:
@@ -34,25 +35,42 @@ def salvage(profile: Profile, artifacts: Path, *, run_id: str, sink: Sink = igno
 
     `profile` is narrowed to the run's board, whose lease the caller has. Never raises for what it finds.
     """
+    artifacts = folder_of(artifacts, run_id)
     try:
         record = Record.resume(profile, artifacts, sink=sink)
-        if record.run.run_id != run_id:
-            raise ConfigError(f"{artifacts} is another run's by now")
     except ConfigError as error:
         log.warning("only what can be found without the run's record is torn down: %s", error)
         report = teardown(profile, artifacts=artifacts, run_id=run_id)
         if report.ok:
-            ledger.settle(board_names(profile))
+            ledger.settle(board_names(profile), run_id=run_id)
         return report
     run = record.run
-    report = record.step(
-        teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend, run_id=run_id
-    )
+    try:
+        record.step(
+            teardown, profile, artifacts=artifacts, dm=run.dm, session=run.session, backend=run.backend, run_id=run_id
+        )
+    except ConfigError as error:  # the disk is full: what was done is in the result all the same
+        log.error("teardown could not be recorded: %s", error)
     if not (artifacts / RESULT_FILE).exists():
         record.note_death()
     record.note_guard(None)  # whoever reads it now finds a run that has ended
     record.finish()
-    return report
+    return record.run.teardown or TeardownReport()
+
+
+def folder_of(artifacts: Path, run_id: str) -> Path:
+    """Return where the run `run_id` of the folder `artifacts` writes: below it, when another run has taken it over."""
+    try:
+        owner = msgspec.json.decode((artifacts / STATE_FILE).read_bytes(), type=_Owner)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return artifacts
+    return artifacts if owner.run_id == run_id else artifacts / run_id
+
+
+class _Owner(msgspec.Struct):
+    """What can be read of a run whatever its version."""
+
+    run_id: str
 
 
 def clear_board(profile: Profile) -> None:
@@ -85,18 +103,15 @@ def state_of(entry: ledger.Entry) -> str:
     return DEAD
 
 
-def await_guard(run: RunState) -> None:
+def await_guard(profile: Profile, run: RunState) -> None:
     """Have the guard of a kept run tear it down now; wait for the guard of a run whose process is gone.
 
-    Returns at once for a run that is alive, and when there is no guard.
+    One that takes too long is killed, so that the caller can do its work. Returns at once for a run that is alive, and
+    when there is no guard.
     """
-    if run.guard is None or not is_alive(run.guard):
+    if run.guard is None or (run.kept_until is None and is_alive(run.process)):
         return
-    if run.kept_until is not None:
-        processes.stop(run.guard.pid, run.guard.start_time, grace=GUARD_TIMEOUT)
-    elif not is_alive(run.process):
-        guard = run.guard
-        first(lambda: None if is_alive(guard) else True, deadline=Deadline(GUARD_TIMEOUT), interval=0.02)
+    processes.stop(run.guard.pid, run.guard.start_time, grace=profile.timeouts.teardown + SLOWNESS)
 
 
 def is_alive(process: Process | None) -> bool:
@@ -110,6 +125,8 @@ def _reap(entry: ledger.Entry) -> str:
         return f"{LEFT_ALONE}: it is {state}"
     try:
         with lease(entry.profile, run=Path(entry.artifacts), borrow_quarantined=True):
+            if (state := state_of(entry)) != DEAD:  # a step of it has ended since
+                return f"{LEFT_ALONE}: it is {state}"
             return _try(entry)
     except BoardInUseError as error:
         return f"{LEFT_ALONE}: {error.args[0]}"

@@ -179,28 +179,41 @@ class _Source:
 
 
 class _Copy:
-    """What is written of a file, redacted, with a line for what is missing."""
+    """What is written of a file, redacted, with a line for what is missing; no part of a secret is left beside that."""
 
     def __init__(self, file: BinaryIO, redactor: Redactor) -> None:
         self._file = file
         self._redactor = redactor
-        self._stream = redactor.stream()
+        self._held = b""
         self._at = self.kept = 0
 
     def add(self, offset: int, data: bytes) -> None:
         """Write the bytes of a place behind all that were written before."""
-        self._skip_to(offset)
-        self._file.write(self._stream.feed(data))
+        if offset > self._at:
+            rest = _behind_line(data)
+            self._leave_out(offset + len(data) - len(rest))
+            data = rest
+        given, self._held = self._redactor.split(self._held + data)
+        self._file.write(given)
         self._at += len(data)
         self.kept += len(data)
 
     def end(self, size: int) -> None:
-        """Write what was held back, and what is missing of `size` bytes."""
-        self._skip_to(size)
-        self._file.write(self._stream.close())
+        """Write what was held back, or what is missing of `size` bytes."""
+        if size > self._at:
+            self._leave_out(size)
+        self._file.write(self._redactor.bytes(self._held))
 
-    def _skip_to(self, offset: int) -> None:
-        if offset > self._at:
-            self._file.write(self._stream.close() + gap(offset - self._at))
-            self._stream = self._redactor.stream()
-            self._at = offset
+    def _leave_out(self, end: int) -> None:
+        """Say how much is missing up to `end`: with it goes what may be a secret's beginning."""
+        self._at -= len(self._held)
+        self.kept -= len(self._held)
+        self._held = b""
+        self._file.write(gap(end - self._at))
+        self._at = end
+
+
+def _behind_line(data: bytes) -> bytes:
+    """Return what comes behind a line whose beginning is missing: it may be a secret's end."""
+    end = data.find(b"\n", 0, FIRST) + 1
+    return data[end or FIRST :]

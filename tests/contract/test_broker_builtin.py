@@ -18,6 +18,9 @@ import pytest
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import broker
+from roboticks_tasks.sim.platform.broker import packets
+from roboticks_tasks.sim.platform.broker.limits import WINDOW
+from roboticks_tasks.sim.platform.broker.link import Link
 from tests.contract.mqtt import (
     Client,
     connect_packet,
@@ -70,10 +73,10 @@ def small(authority: Authority) -> Iterator[broker.Broker]:
 @pytest.mark.parametrize(
     ("first", "code"),
     [
-        (connect_packet(OTHER), broker.BAD_CLIENT_ID),
-        (connect_packet(""), broker.BAD_CLIENT_ID),
-        (connect_packet(OWN, level=5), broker.BAD_VERSION),
-        (connect_packet(OWN, will=(topics.heartbeat(OTHER), b"", 0, False)), broker.NOT_AUTHORIZED),
+        (connect_packet(OTHER), packets.BAD_CLIENT_ID),
+        (connect_packet(""), packets.BAD_CLIENT_ID),
+        (connect_packet(OWN, level=5), packets.BAD_VERSION),
+        (connect_packet(OWN, will=(topics.heartbeat(OTHER), b"", 0, False)), packets.NOT_AUTHORIZED),
         (connect_packet(OWN, login=(b"user", b"password")), 0),
     ],
 )
@@ -88,8 +91,8 @@ def test_a_connect_is_answered_with_the_reason(
 
 def test_denials_are_answered_and_counted(server: broker.Broker, authority: Authority) -> None:
     with Client(server.port, authority.issue(OWN)) as device:
-        assert device.subscribe("#") == broker.DENIED
-        assert device.subscribe(topics.device_commands(OTHER)) == broker.DENIED
+        assert device.subscribe("#") == packets.DENIED
+        assert device.subscribe(topics.device_commands(OTHER)) == packets.DENIED
         device.publish(topics.heartbeat(OTHER), b"", b"", b"")
     assert server.counts == {"denied subscribe": 2, "denied publish": 3}
 
@@ -163,7 +166,7 @@ def test_an_old_session_makes_room_for_a_new_one(small: broker.Broker, authority
 
 def test_subscriptions_and_retained_messages_are_bounded(small: broker.Broker, authority: Authority) -> None:
     with Client(small.port, authority.platform) as platform:
-        assert [platform.subscribe(f"roboticks/{number}") for number in range(3)] == [1, 1, broker.DENIED]
+        assert [platform.subscribe(f"roboticks/{number}") for number in range(3)] == [1, 1, packets.DENIED]
         assert platform.subscribe("roboticks/0", qos=0) == 0
         for number in range(100):
             platform.publish(f"roboticks/{number}", b"kept", retain=True)
@@ -231,9 +234,9 @@ class StuckTransport(asyncio.Transport):
         self.aborted = True
 
 
-def connect(server: broker.Broker, *, clean: bool = True) -> tuple[broker.Link, StuckTransport]:
+def connect(server: broker.Broker, *, clean: bool = True) -> tuple[Link, StuckTransport]:
     """Connect a device that subscribes to its commands, without a network."""
-    link, transport = broker.Link(server), StuckTransport()
+    link, transport = Link(server), StuckTransport()
     link.connection_made(transport)
     link.data_received(connect_packet(OWN, clean=clean) + subscribe_packet([(topics.device_commands(OWN), 1)]))
     return link, transport
@@ -247,23 +250,23 @@ def test_a_session_counts_the_bytes_it_holds_and_keeps_the_window() -> None:
             server = broker.Broker(listener, allowed=topics.allowed, limits=broker.Limits())
             link, transport = connect(server, clean=False)
             session = server.sessions[OWN]
-            for number in range(broker.WINDOW + 2):
-                server.route(broker.Message(topic, b"%d" % number, 1))
+            for number in range(WINDOW + 2):
+                server.route(packets.Message(topic, b"%d" % number, 1))
             await asyncio.sleep(0)
-            assert transport.written.count(topic.encode()) == broker.WINDOW
-            link.data_received(broker.encode_signal(broker.PUBACK, 1) * 2)
+            assert transport.written.count(topic.encode()) == WINDOW
+            link.data_received(packets.encode_signal(packets.PUBACK, 1) * 2)
             await asyncio.sleep(0)
-            assert transport.written.count(topic.encode()) == broker.WINDOW + 1
+            assert transport.written.count(topic.encode()) == WINDOW + 1
             link.pause_writing()
             for _ in range(3):
-                server.route(broker.Message(topic, b"", 0))
+                server.route(packets.Message(topic, b"", 0))
             link.connection_lost(None)
-            assert [message.qos for message in session.queue] == [1] * (broker.WINDOW + 1)
+            assert [message.qos for message in session.queue] == [1] * (WINDOW + 1)
             link, transport = connect(server, clean=False)
-            server.route(broker.Message(topic, b"", 0))
-            for number in range(1, broker.WINDOW + 3):
+            server.route(packets.Message(topic, b"", 0))
+            for number in range(1, WINDOW + 3):
                 await asyncio.sleep(0)
-                link.data_received(broker.encode_signal(broker.PUBACK, number))
+                link.data_received(packets.encode_signal(packets.PUBACK, number))
             await asyncio.sleep(0)
             assert (session.waiting, len(session.queue), session.unacknowledged) == (0, 0, {})
             link.connection_lost(None)
@@ -304,7 +307,7 @@ def test_what_follows_disconnect_is_not_looked_at(server: broker.Broker, authori
 def test_it_stops_at_once_and_without_a_sound(
     authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wills: list[broker.Message] = []
+    wills: list[packets.Message] = []
     will = (topics.heartbeat(OWN), b"offline")
     with ExitStack() as stack:
         with serve(authority, broker.Limits()) as server:

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import broker, mosquitto
+from roboticks_tasks.sim.platform.broker import packets, parsing
+from roboticks_tasks.sim.platform.broker.link import Link
+from roboticks_tasks.sim.platform.broker.session import Session
 from tests.conditions import until
 from tests.contract.mqtt import (
     Client,
@@ -96,8 +99,8 @@ def test_the_parser_raises_a_protocol_error_or_nothing_and_never_reads_beyond_th
     data: bytes, limit: int
 ) -> None:
     at = 0
-    with contextlib.suppress(broker.ProtocolError):
-        while (found := broker.next_packet(data, at, limit)) is not None:
+    with contextlib.suppress(packets.ProtocolError):
+        while (found := parsing.next_packet(data, at, limit)) is not None:
             _, end = found
             assert at < end <= len(data)
             assert end - at <= limit
@@ -108,8 +111,8 @@ def test_the_parser_raises_a_protocol_error_or_nothing_and_never_reads_beyond_th
 @calm(max_examples=200)
 def test_a_packet_that_is_cut_off_is_waited_for_or_refused(data: bytes) -> None:
     for end in range(len(data)):
-        with contextlib.suppress(broker.ProtocolError):
-            found = broker.next_packet(data[:end], 0, LIMIT)
+        with contextlib.suppress(packets.ProtocolError):
+            found = parsing.next_packet(data[:end], 0, LIMIT)
             assert found is None or found[1] <= end
 
 
@@ -296,7 +299,7 @@ def test_many_nonsense_connections_leave_no_memory_behind(ours: broker.Broker, f
                 send(sock, connect_packet(FUZZER) + bytes([number % 256]) * 50)
         until(lambda: not ours.links, "all are closed")
         gc.collect()
-        return sum(isinstance(each, broker.Link | broker.Session) for each in gc.get_objects())
+        return sum(isinstance(each, Link | Session) for each in gc.get_objects())
 
     first = storm(5)
     assert storm(40) <= first + 1

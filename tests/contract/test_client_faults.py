@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
@@ -215,7 +216,14 @@ def test_a_refusal_is_not_asked_for_again(server: Server, status: int) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("wait", ["0", "date", "nonsense"])
+def test_what_a_refusal_says_stays_one_sentence(server: Server) -> None:
+    server.answer = lambda request: Answer(400, json.dumps({"detail": "first\nsecond " + "x" * 100_000}).encode())
+    said = refusal(server.url)
+    assert "was refused with 400: first second xxx" in said
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize("wait", ["0", "date", "nonsense", "Fri, 31 Dec 99999999999 23:59:59 GMT"])
 def test_the_pause_that_is_asked_for_is_kept(server: Server, wait: str) -> None:
     header = format_datetime(datetime.now(UTC) - timedelta(seconds=5)) if wait == "date" else wait
     server.answer = lambda request: (

@@ -591,6 +591,22 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {"name", "area", "outcome", "detail", "remedy", "board", "duration"} == set(content["findings"][0])
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_secret_is_shown_even_where_a_line_is_broken_within_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("ROBOTICKS_API_KEY", "one-two-three-four-five-six-seven-eight-nine-ten-eleven-twelve")
+    monkeypatch.setenv("ROBOTICKS_UPLOAD_TOKEN", "outcome")  # even so the report's own keys remain
+    folder = tmp_path / "one-two-three-four-five-six-seven-eight-nine-ten-eleven-twelve"
+    run_command(tmp_path, "native", json=as_json, **{"device_manager.root": str(folder)})
+    output = capsys.readouterr().out
+    assert "three" not in output
+    assert f"{tmp_path}/***/install" in "".join(output.split())
+    if as_json:
+        assert json.loads(output)["findings"][0]["outcome"]
+
+
 def test_an_option_overrides_the_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_command(tmp_path, "native", json=True, **{"device_manager.root": str(tmp_path / "elsewhere")})
     assert f"{tmp_path}/elsewhere/install/bin/device-manager" in capsys.readouterr().out

@@ -180,6 +180,32 @@ def test_a_secret_is_taken_out_also_where_two_portions_meet(source: Path, copy: 
     assert copy.read_bytes() == b"x" * (FIRST - 4) + b"***" + b"x" * 100_000
 
 
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_no_part_of_a_secret_shows_on_either_side_of_what_is_left_out(source: Path, copy: Path, cut: int) -> None:
+    limit = 16 * BLOCK
+    head, end = limit // 4, limit * 3 // 4
+    content = bytearray(b"a line of the log\n" * (40 * BLOCK // 18 + 1))[: 40 * BLOCK]
+    for place in (head, len(content) - end):
+        content[place - cut : place - cut + 8] = b"hunter22"
+    source.write_bytes(content)
+    fetched = fetch(LocalTarget(), str(source), copy, limit=limit, redactor=Redactor(["hunter22"]))
+    assert fetched is not None
+    first, _, last = copy.read_bytes().partition(GAP % (fetched.size - fetched.kept))
+    assert first == content[: head - cut]
+    assert last == content[content.index(b"\n", len(content) - end) + 1 :]
+
+
+def test_the_beginning_of_a_secret_does_not_show_where_the_link_broke(source: Path, copy: Path) -> None:
+    def tear(count: int) -> None:
+        if count == 1:
+            raise TargetError("the link broke")
+
+    source.write_bytes(b"x" * (FIRST - 4) + b"hunter22" + b"x" * 100_000)
+    fetched = fetch(Watched(tear), str(source), copy, redactor=Redactor(["hunter22"]))
+    assert fetched == Fetched(FIRST + 100_004, FIRST - 4, "the link broke")
+    assert copy.read_bytes() == b"x" * (FIRST - 4) + GAP % 100_008
+
+
 def test_a_file_that_cannot_be_read_is_said(source: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source.write_text("x")
     monkeypatch.setattr(fetching, "PORTION", fetching.PORTION.replace('[ -r "$1" ]', "false"))  # root reads all

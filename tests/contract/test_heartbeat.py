@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from roboticks_tasks.errors import TargetError
+from roboticks_tasks.lifecycle.support import heartbeat
 from roboticks_tasks.lifecycle.support.heartbeat import beating, leave_watched
 from roboticks_tasks.lifecycle.support.watchdog import BEAT, is_watched, stop_watchdog
 from roboticks_tasks.models import DeviceManager
@@ -19,7 +22,7 @@ from roboticks_tasks.profiles import Profile
 from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets.local import LocalTarget
 from roboticks_tasks.targets.serial import open_serial
-from roboticks_tasks.targets.ssh import open_ssh
+from roboticks_tasks.targets.ssh import SshTarget, open_ssh
 from tests.conditions import until
 from tests.contract.pty_board import profile_of, running_board
 from tests.contract.robot import Robot, running_robot, runs
@@ -108,7 +111,10 @@ def test_over_a_console_the_board_stops_it_when_the_cable_is_pulled(robot: Robot
 
 
 @pytest.mark.parametrize("kind", ["ssh", "serial"])
-def test_a_link_that_is_made_anew_keeps_it_alive(robot: Robot, tmp_path: Path, kind: str) -> None:
+def test_a_link_that_is_made_anew_keeps_it_alive(
+    robot: Robot, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "LONGEST_INTERVAL", 1.0)
     dm = manager(robot)
     with ssh_board(tmp_path) as (over_ssh, proxy), running_board(tmp_path / "pty") as board:
         profile = over_ssh if kind == "ssh" else profile_of(board)
@@ -124,6 +130,19 @@ def test_a_link_that_is_made_anew_keeps_it_alive(robot: Robot, tmp_path: Path, k
                 until(lambda: counting.arrived > before + 1, "signs of life arrive again", 60)
                 assert runs(dm.pid)
             assert stop_watchdog(robot.target, dm.root) == "stopped"
+
+
+def test_a_sign_of_life_that_is_stuck_when_the_target_is_closed_does_not_connect_again(tmp_path: Path) -> None:
+    before = set(children(os.getpid()))
+    with ssh_board(tmp_path) as (profile, _), ThreadPoolExecutor(1) as threads:
+        target = SshTarget(profile)
+        stuck = threads.submit(target.run, ["sh", "-c", f"echo >{tmp_path}/began; exec sleep 600"], repeatable=True)
+        until((tmp_path / "began").exists, "the command runs")
+        ours = set(children(os.getpid())) - before
+        target.close()
+        with pytest.raises(TargetError, match="the connection was closed"):
+            stuck.result(20)
+        assert not set(children(os.getpid())) - before - ours
 
 
 def test_the_watchdog_outlives_the_run_and_the_link(robot: Robot, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from roboticks_tasks.profiles.values import Console, Login, Power
 from roboticks_tasks.serial_console.captures import start_capture, stop_capture
 from roboticks_tasks.serial_console.line import open_line
 from roboticks_tasks.targets import Target
-from roboticks_tasks.targets.serial import open_serial
+from roboticks_tasks.targets.serial import exchange, login, open_serial, transfer
 from roboticks_tasks.targets.serial.loop import start_line
 from tests.conditions import until
 from tests.contract.pty_board import PtyBoard, profile_of, running_board
@@ -62,11 +62,20 @@ def target(board: PtyBoard) -> Iterator[Target]:
         yield target
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take silence for an answer sooner than real boards allow: what is sent again too early does no harm."""
+    monkeypatch.setattr(login, "BOOT_PAUSE", 0.3)
+    monkeypatch.setattr(login, "LOGIN_PAUSE", 1.0)
+    monkeypatch.setattr(exchange, "ANSWER", 0.5)
+    monkeypatch.setattr(transfer, "ANSWER", 0.5)
+
+
 def answers(target: Target) -> bool:
     return target.run(["echo", "here"]).text == "here"
 
 
-def slow(folder: Path, program: str, *, begin: float = 1, end: float = 1) -> dict[str, str]:
+def slow(folder: Path, program: str, *, begin: float, end: float) -> dict[str, str]:
     """Return an environment in which `program` takes some seconds to begin, and some to tell that it has ended."""
     (folder / "bin").mkdir()
     wrapper = folder / "bin" / program
@@ -167,6 +176,7 @@ def test_any_shell_may_be_the_login_shell(tmp_path: Path, shell: str, controllin
         assert answers(target)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_somebody_has_half_typed_is_not_executed(tmp_path: Path, temporary: Path) -> None:
     with running_board(tmp_path / "board", autologin=True) as board:
         until(lambda: board.phase == "shell", "the shell is there")
@@ -176,6 +186,7 @@ def test_what_somebody_has_half_typed_is_not_executed(tmp_path: Path, temporary:
     assert not (temporary / "executed").exists()
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_program_that_somebody_left_running_is_interrupted(tmp_path: Path) -> None:
     with running_board(tmp_path / "board", autologin=True) as board:
         until(lambda: board.phase == "shell", "the shell is there")
@@ -227,6 +238,7 @@ def test_a_silent_console_is_said_to_be_silent(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("begin", ["on", "off"])
 def test_a_wrong_baud_rate_is_said_to_be_one(tmp_path: Path, begin: str) -> None:
     with running_board(tmp_path / "board", wrong_speed=True, boot_interval=0.1, powered=begin == "on") as board:
@@ -234,7 +246,7 @@ def test_a_wrong_baud_rate_is_said_to_be_one(tmp_path: Path, begin: str) -> None
         if begin == "on":
             until_at_login(board)
         board.power("on")
-        with pytest.raises(BoardError, match=wanted) as caught, open_serial(profile_of(board, connect_timeout=3)):
+        with pytest.raises(BoardError, match=wanted) as caught, open_serial(profile_of(board, connect_timeout=1)):
             pass
     assert str(caught.value).isprintable()
 
@@ -291,6 +303,7 @@ def test_what_a_command_is_given_and_gives_shows_nowhere(
     assert shown.count(b"usb 1-1: new device\n") == 2
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("shell", ["bash -i", "dash -i"])
 def test_a_shell_that_has_taken_the_place_of_the_loop_echoes_no_secret(
     tmp_path: Path, temporary: Path, shell: str
@@ -323,7 +336,7 @@ def test_kernel_messages_in_the_middle_of_much_output_damage_nothing(board: PtyB
     thread = threading.Thread(target=chatter)
     thread.start()
     try:
-        content = os.urandom(1_000_000)
+        content = os.urandom(300_000)
         completed = target.run(["cat"], stdin=content, timeout=60)
     finally:
         done.set()
@@ -343,6 +356,7 @@ def test_damaged_bytes_travel_again_and_the_command_runs_once(
     assert (temporary / "runs").read_text() == "once\n"
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("direction", ["to_board", "from_board"])
 def test_a_short_command_survives_a_lost_byte_wherever_it_was(
     board: PtyBoard, target: Target, direction: str, temporary: Path
@@ -358,8 +372,9 @@ def test_nothing_is_lost_at_the_speed_of_a_real_line(tmp_path: Path) -> None:
         assert target.run(["cat"], stdin=BYTES[:30_000], timeout=60).stdout == BYTES[:30_000]
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_board_that_loses_what_does_not_fit_in_its_terminal_gets_everything_all_the_same(tmp_path: Path) -> None:
-    content = os.urandom(100_000)
+    content = os.urandom(50_000)
     options = {"baud_limit": 921_600, "overflows": True, "environment": slow(tmp_path, "head", begin=0.1, end=0)}
     with running_board(tmp_path / "board", **options) as board, open_serial(profile_of(board)) as target:
         assert target.run(["cat"], stdin=content, timeout=60).stdout == content
@@ -490,6 +505,7 @@ def test_a_console_that_does_not_come_back_is_an_error(board: PtyBoard) -> None:
                 target.run(["true"], repeatable=True)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_loop_that_was_killed_is_started_again(board: PtyBoard, temporary: Path) -> None:
     with open_serial(profile_of(board, connect_timeout=2)) as target:
         (pid,) = (path.read_text() for path in temporary.glob("roboticks-serial.*/pid"))
@@ -513,7 +529,7 @@ def test_nothing_is_left_on_the_board(board: PtyBoard, temporary: Path) -> None:
 
 
 def test_a_command_that_was_stopped_before_it_began_never_begins(tmp_path: Path, temporary: Path) -> None:
-    with running_board(tmp_path / "board", environment=slow(tmp_path, "setsid")) as board:
+    with running_board(tmp_path / "board", environment=slow(tmp_path, "setsid", begin=0.5, end=0.3)) as board:
         with open_serial(profile_of(board)) as target:
             with pytest.raises(TargetError, match="did not end"):
                 target.run(["sh", "-c", f"touch {temporary}/begun; sleep 60"], timeout=0.1)
@@ -523,11 +539,11 @@ def test_a_command_that_was_stopped_before_it_began_never_begins(tmp_path: Path,
 
 
 def test_a_command_that_is_ended_writes_nothing_into_a_folder_that_is_gone(tmp_path: Path, temporary: Path) -> None:
-    options = {"environment": slow(tmp_path, "setsid"), "autologin": True}
+    options = {"environment": slow(tmp_path, "setsid", begin=0.2, end=0.5), "autologin": True}
     with running_board(tmp_path / "board", **options) as board:
         until(lambda: board.phase == "shell", "the shell is there")
         with open_serial(profile_of(board)) as target, pytest.raises(TargetError, match="did not end"):
-            target.run(twice(temporary), timeout=3)
+            target.run(twice(temporary), timeout=1)
         until(lambda: len(board.processes) == 1, "only the login shell is left")
         assert not list(temporary.glob("roboticks-serial.*"))
         assert not re.search(rb"nonexistent|No such file", board.output)
@@ -542,6 +558,7 @@ with open_serial(msgspec.json.decode(sys.argv[1], type=Profile)) as target:
 """
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("controlling", [True, False], ids=["terminal", "no controlling terminal"])
 @pytest.mark.parametrize("when", ["in a command", "in an upload"])
 def test_what_a_killed_run_left_is_swept_by_the_next_one(
@@ -564,6 +581,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next_one(
         assert not list(temporary.glob("roboticks-serial.*"))
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("controlling", [True, False], ids=["terminal", "no controlling terminal"])
 def test_a_run_that_was_killed_while_it_typed_its_loop_is_swept(tmp_path: Path, controlling: bool) -> None:
     with running_board(tmp_path / "board", autologin=True, controlling_terminal=controlling) as board:

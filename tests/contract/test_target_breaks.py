@@ -31,7 +31,14 @@ LARGE = random.Random(1).randbytes(2 * FIRST + BLOCK + 1)
 """More than two portions."""
 
 SOME = [dict(zip(where, how, strict=True)) for where in [(0, 1), (1, 2), (2, 3), (3, 4)] for how in [("half", "after")]]
-SINGLE = [{where: how} for where in range(7) for how in BREAKS]
+FOLDER = [*({where: how} for where in range(5) for how in BREAKS), *SOME]
+FILES = [
+    *((b"small", {0: how}) for how in BREAKS),
+    (b"small", SOME[0]),
+    *((LARGE, {where: how}) for where in range(4) for how in BREAKS),
+    *((LARGE, how) for how in SOME),
+]
+"""Breaks under each of the commands that it takes."""
 
 PLACES = st.dictionaries(st.integers(0, 12), st.sampled_from(BREAKS), max_size=4)
 
@@ -92,7 +99,7 @@ def check_sync(target: Target, folder: Path, breaks: dict[int, str], *, gives_up
 
 
 @pytest.mark.parametrize("gives_up", [False, True])
-@pytest.mark.parametrize("breaks", [*SINGLE, *SOME], ids=str)
+@pytest.mark.parametrize("breaks", FOLDER, ids=str)
 def test_a_folder_is_equal_in_the_end_wherever_the_link_breaks(
     target: Target, tmp_path: Path, breaks: dict[int, str], gives_up: bool
 ) -> None:
@@ -106,9 +113,8 @@ def test_a_folder_is_equal_in_the_end_however_often_the_link_breaks(breaks: dict
         check_sync(LocalTarget(), Path(folder), breaks, gives_up=gives_up)
 
 
-@pytest.mark.parametrize("content", [b"small", LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("gives_up", [False, True])
-@pytest.mark.parametrize("breaks", [*SINGLE[:15], *SOME], ids=str)
+@pytest.mark.parametrize(("content", "breaks"), FILES, ids=[f"{len(content)} bytes-{how}" for content, how in FILES])
 def test_a_file_is_whole_in_the_end_wherever_the_link_breaks(
     target: Target, tmp_path: Path, breaks: dict[int, str], gives_up: bool, content: bytes
 ) -> None:
@@ -118,6 +124,7 @@ def test_a_file_is_whole_in_the_end_wherever_the_link_breaks(
     with path.open("rb") as reader:
         insist(lambda: put(link, content, str(path), mode=0o750), breaks=len(breaks), gives_up=gives_up)
         assert reader.read() == b"old"
+    assert link.commands > min(breaks), "it has broken"
     assert path.read_bytes() == content
     assert path.stat().st_mode & 0o777 == 0o750
     assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.profiles.values import Console
-from roboticks_tasks.serial_console.line import open_line
+from roboticks_tasks.serial_console.port import open_port
 from tests.contract.pty_board import PtyBoard, running_board
 from tests.contract.sshd import ALIAS, Sshd, free_port, make_key, running_sshd
 from tests.e2e.bench import Bench
@@ -122,8 +122,11 @@ def serial(pty: PtyBoard, *more: str) -> str:
 
 def test_a_serial_port_that_somebody_else_has(bench: Bench, pty: PtyBoard, tmp_path: Path) -> None:
     text = serial(pty, f'console = {{ port = "{pty.port}" }}') + manager("simulated", tmp_path / "root")
-    with open_line(Console(port=pty.port)):
+    port = open_port(Console(port=pty.port))
+    try:
         reason = refusal(bench, text)
+    finally:
+        port.close()
     assert pty.port in reason
     assert f"pid {os.getpid()}" in reason
 
@@ -149,6 +152,7 @@ def test_a_power_command_that_fails(bench: Bench, pty: PtyBoard, tmp_path: Path,
 def test_a_console_at_the_wrong_speed(bench: Bench, tmp_path: Path) -> None:
     with running_board(tmp_path / "wrong", wrong_speed=True) as pty:
         console = f'console = {{ port = "{pty.port}", baudrate = 9600 }}'
-        reason = refusal(bench, serial(pty, console) + manager("simulated", tmp_path / "root"))
+        text = serial(pty, console).replace("connect_timeout = 3", "connect_timeout = 1")
+        reason = refusal(bench, text + manager("simulated", tmp_path / "root"))
     assert f"{pty.port} at 9600 baud is unreadable" in reason
     assert "console.baudrate" in reason

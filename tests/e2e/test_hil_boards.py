@@ -75,6 +75,7 @@ def test_the_main_job_passes_on_a_board_with_the_artifacts_of_sim(board: str, be
     assert b"Registered with DSN" in (folder / "device-manager.log").read_bytes()
 
 
+@pytest.mark.parametrize("transport", ["serial"], indirect=True)  # over ssh: test_interrupted_boards.py
 def test_the_steps_one_by_one_do_what_the_main_job_does(board: str, bench: Bench) -> None:
     for step in ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy", "pytest-session"):
         done = bench.run(step, "--profile", board)

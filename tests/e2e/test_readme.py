@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,16 @@ import pytest
 
 import roboticks_tasks
 from roboticks_tasks import errors
+from roboticks_tasks.arguments import KEEP, parser
+from roboticks_tasks.lifecycle.support.group import INTERRUPT_GRACE
+from roboticks_tasks.lifecycle.support.record import FIELDS
 from roboticks_tasks.profiles.files import ENVIRONMENT
 from roboticks_tasks.profiles.values import Profile
 from roboticks_tasks.pytest_plugin import bus, deployment, device, platform, session
+from roboticks_tasks.redaction import LEAST
 from tests.e2e.bench import Bench
+from tests.faults.campaign import HEAD
+from tests.faults.injections import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,6 +68,7 @@ def test_the_first_command_passes_in_a_fresh_clone_with_an_empty_home(tmp_path: 
     [folder] = [path for path in (clone / "test-output").iterdir() if not path.is_symlink()]
     names = {path.name for path in folder.iterdir()}
     assert {"test-run.log", "result.json", "results.xml", "device-manager.log"} <= names
+    assert names <= set(re.findall(r"`(\S+)`", " ".join(first_column(section("The run folder")))))
 
 
 def test_the_second_command_is_what_ci_runs() -> None:
@@ -135,8 +143,36 @@ def test_every_file_and_link_that_readme_names_exists() -> None:
 
 def test_the_run_that_readme_shows_has_the_steps_of_a_run() -> None:
     [shown, *_] = blocks(README, "text")
-    steps = re.findall(r"INFO +(\w+) +ok", shown)
-    assert steps == [
-        *("ensure_binary", "ensure_backend", "launch_dm", "await_dsn", "await_session", "deploy", "pytest_session"),
-        "teardown",
-    ]
+    assert sorted(re.findall(r"INFO +(\w+) +ok", shown)) == sorted(FIELDS)
+    [times] = re.findall(r"^  time .*", shown, re.MULTILINE)
+    assert re.findall(r"(\w+) [\d.]+,? ", times) == re.findall(r"INFO +(\w+) +ok", shown)
+
+
+def test_every_command_that_readme_names_is_one() -> None:
+    lines = [line for kind in ("sh", "text", "yaml") for block in blocks(README, kind) for line in block.splitlines()]
+    inline = re.findall(r"`(roboticks-tasks [^`]+)`", README)
+    commands = [line.partition("roboticks-tasks ")[2] for line in (*lines, *inline) if "roboticks-tasks " in line]
+    assert len(commands) > 15
+    for command in commands:
+        words = shlex.split(command.partition(" -- ")[0], comments=True)
+        assert parser().parse_args([word.partition("|")[0] for word in words]).command
+
+
+def test_the_times_that_readme_names_are_the_defaults() -> None:
+    text = " ".join(section("Nothing is left behind").split())
+    assert f"all within {Profile().timeouts.teardown:g} s of the first signal" in text
+    assert f"the tests' own fixtures have {INTERRUPT_GRACE:g} of them" in text
+    assert f"without a heartbeat ({Profile().device_manager.watchdog:g})" in text
+    assert "for half an hour" in text
+    assert KEEP == 1800
+    assert f"They have {LEAST} characters at least" in text
+
+
+def test_the_table_of_what_became_of_faults_is_of_the_faults_and_runs_that_readme_says() -> None:
+    head, _, *rows = (ROOT / "tests" / "faults" / "TABLE.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert tuple(cell.strip() for cell in head.strip("|").split("|")) == HEAD
+    assert [row[0] for row in cells] == [*FAULTS, "all"]
+    assert f"the outcome of {cells[-1][HEAD.index('runs')]} runs" in README
+    for problem in ("left behind", "lost", "wrong"):
+        assert {row[HEAD.index(problem)] for row in cells} == {"0"}, problem

@@ -23,7 +23,7 @@ HEAD = (
     "moments",
     "runs",
     "missed",
-    "mended by teardown",
+    "mended afterwards",
     "left behind",
     "lost",
     "wrong",
@@ -47,8 +47,9 @@ def _draw_one(chance: random.Random, name: str, kinds: Sequence[str]) -> Case:
     possible = [kind for kind in fault.kinds if kind in kinds]
     kind = chance.choices(possible, [WEIGHTS[each] for each in possible])[0]
     step = chance.choice(fault.steps)
-    # Half of them fall on the seams between two steps, where a value is returned and not yet noted.
-    edge = "start" if step == "spawn" else chance.choice(("start", "end"))
+    # Half of them fall on the seams between two steps, where a value is returned and not yet noted. Whoever can only
+    # be hit in one step is gone at its end.
+    edge = "start" if step == "spawn" or len(fault.steps) == 1 else chance.choice(("start", "end"))
     typical = TYPICAL[step] if edge == "start" else 0.02
     delay = 0.0 if chance.random() < 0.2 else round(chance.uniform(0.0, typical), 3)
     return Case(kind, name, Moment(step, edge, delay))

@@ -70,7 +70,7 @@ def play(case: Case, folder: Path) -> Outcome:
         safe_after = time.monotonic() - (since if since is not None else run.ended_at)
         mended = left
         if left or fault.may_remain:  # where nobody is left to judge the run, whoever tears it down does
-            _mend(site)
+            _mend(site, reap=fault.is_reaped)
             left = world.await_safe(site, 3.0)
         errors = run.errors.read_text(errors="replace")
         return Outcome(
@@ -86,14 +86,15 @@ def play(case: Case, folder: Path) -> Outcome:
         )
 
 
-def _mend(site: Site) -> None:
-    """Tear down by hand, once the network and the disk are as they should be."""
+def _mend(site: Site, *, reap: bool) -> None:
+    """Tear down by hand or by the reaper, once the network and the disk are as they should be."""
     if site.proxy is not None:
         site.proxy.blackhole(False)
     (site.run / "filler").unlink(missing_ok=True)
+    by_hand = ["teardown", "--profile", site.kind, "--artifacts", str(site.run)]
     with (site.bench.folder / "teardown.out").open("wb") as output:
         subprocess.run(
-            [sys.executable, "-m", "roboticks_tasks", "teardown", "--profile", site.kind, "--artifacts", str(site.run)],
+            [sys.executable, "-m", "roboticks_tasks", *(["status", "--reap"] if reap else by_hand)],
             cwd=site.bench.folder,
             env=site.bench.environment,
             stdout=output,

@@ -120,8 +120,9 @@ class Fault(NamedTuple):
     """What is done to a run: it returns whether there was anything to do it to.
 
     `ends` tells that it ends the run, in order or not, whatever else happens; `may_remain` that only a teardown by
-    hand mends it, which is tried after `patience` seconds. `code` is the run's exit code. `costs` names what cannot
-    be kept: "log" (its last words), "copy" (of the log, in the run's folder), "tests", "session".
+    hand mends it, or the reaper where `is_reaped`, which is tried after `patience` seconds. `code` is the run's exit
+    code. `costs` names what cannot be kept: "log" (its last words), "copy" (of the log, in the run's folder), "tests",
+    "session".
     """
 
     inflict: Callable[[Run], bool]
@@ -130,6 +131,7 @@ class Fault(NamedTuple):
     ends: bool = False
     by_nox: bool = False
     may_remain: bool = False
+    is_reaped: bool = False
     patience: float = 10.0
     costs: frozenset[str] = frozenset()
     small_disk: bool = False

@@ -76,6 +76,9 @@ FAULTS: dict[str, Fault] = {
     "SIGKILL of run and guard": Fault(
         send(SIGKILL, "run", "guard"), steps=BUSY, ends=True, may_remain=True, patience=0.3
     ),
+    "SIGKILL of run and guard, reaped": Fault(
+        send(SIGKILL, "run", "guard"), steps=BUSY, ends=True, may_remain=True, is_reaped=True, patience=0.3
+    ),
     "SIGKILL of the tests": Fault(send(SIGKILL, "tests"), steps=("pytest_session",), costs=LOST_TESTS),
     "SIGKILL of the device manager": Fault(send(SIGKILL, "device manager"), steps=WITH_DEVICE, costs=LOST_DEVICE),
     "SIGKILL of the platform": Fault(send(SIGKILL, "platform"), steps=WITH_PLATFORM, costs=LOST_SESSION),

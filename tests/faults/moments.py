@@ -29,7 +29,7 @@ TYPICAL = {
     "await_dsn": 0.05,
     "await_session": 0.05,
     "deploy": 0.2,
-    "pytest_session": 0.9,
+    "pytest_session": 0.7,
     "teardown": 0.15,
 }
 """Seconds that each takes, and the start of the program before the first of them."""

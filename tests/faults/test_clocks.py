@@ -34,7 +34,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clock]:
         yield one
 
 
-@pytest.mark.parametrize("days", [1, -1, 400, -400])
+@pytest.mark.parametrize("days", [400, -400])
 def test_a_clock_that_jumps_under_a_run_changes_nothing_but_stamps(bench: Bench, clock: Clock, days: int) -> None:
     # There and back and there again: within a wait, within the tests, within teardown. Before, the device may not yet
     # have connected, and after a jump back no certificate is valid.
@@ -76,19 +76,17 @@ def _assert_order(run: Path, days: int) -> None:
     assert abs(max(moments) - min(moments) - abs(days) * DAY) < LONG
 
 
-@pytest.mark.parametrize("days", [400, -4000])
-def test_certificates_of_a_time_when_the_clock_was_wrong_are_made_anew(bench: Bench, clock: Clock, days: int) -> None:
-    clock.shift(days * DAY)
-    assert bench.run("hil-test", "--", "-k", "registered", variables=clock.environment).code == 0
-    clock.shift(0)
-    done = bench.run("hil-test", "--", "-k", "registered", variables=clock.environment)
-    assert done.code == 0, done.err
+def test_certificates_of_a_time_when_the_clock_was_wrong_are_made_anew(bench: Bench, clock: Clock) -> None:
+    for days in (400, -4000, 0):  # those of the first are not yet valid in the second, whose have expired in the last
+        clock.shift(days * DAY)
+        done = bench.run("hil-test", "--", "-k", "registered", variables=clock.environment)
+        assert done.code == 0, done.err
     bench.assert_nothing_is_left()
 
 
-def _with_clock_of_its_own(bench: Bench, clock: Clock) -> None:
+def _with_clock_of_its_own(bench: Bench, clock: Clock, *, session: int = 30) -> None:
     text = (ROOT / "hardware_profiles" / "sim.toml").read_text()
-    text = re.sub(r"^(dsn|session) = 30$", r"\1 = 4", text, flags=re.MULTILINE)
+    text = re.sub("^session = 30$", f"session = {session}", text, flags=re.MULTILINE)
     variables = "".join(f'{name} = "{value}"\n' for name, value in clock.environment.items())
     bench.profile("sim", f"{text}\n[device_manager.environment]\n{variables}")
 
@@ -97,7 +95,7 @@ def _with_clock_of_its_own(bench: Bench, clock: Clock) -> None:
 def test_a_device_for_which_no_certificate_is_valid_says_how_wrong_its_clock_is(
     bench: Bench, clock: Clock, shift: int, words: str
 ) -> None:
-    _with_clock_of_its_own(bench, clock)
+    _with_clock_of_its_own(bench, clock, session=2)
     clock.shift(shift)
     done = bench.run("hil-test")
     result = bench.result()

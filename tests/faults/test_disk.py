@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from roboticks_tasks.disk import RESERVE
-from roboticks_tasks.lifecycle.support.record import write_result
+from roboticks_tasks.lifecycle.support.result import write_result
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.state import RunState
 from tests.contract.small_disk import SmallDisk, open_small_disk

@@ -33,11 +33,12 @@ source = {{ {source} }}
 [session]
 request = "platform"
 [timeouts]
+launch = 0.2
 dsn = 5
-session = 1.5
-binary = 1.5
+session = 0.8
+binary = 0.7
 """
-MANAGER = "#!/bin/sh\necho 'Registered with DSN: WR-001'\nexec sleep 600\n"
+MANAGER = "#!/bin/sh\n[ $# = 0 ] || exit 0\necho 'Registered with DSN: WR-001'\nexec sleep 600\n"
 
 
 @pytest.fixture
@@ -55,11 +56,12 @@ def platform_of(bench: Bench) -> int:
     return int(json.loads((bench.folder / ".roboticks" / "platform" / "platform.json").read_text())["pid"])
 
 
-def failed_step(bench: Bench, step: str) -> tuple[int, str, str]:
-    """Run a step that must fail; return its code, its verdict and its reason."""
-    done = bench.run(step, "--test-command", HELLO, "--timeout-multiplier", "0.08")
+def assert_blamed(bench: Bench, step: str, code: int, words: str, *, test: str = HELLO) -> None:
+    """Run a step that must fail, and quickly, with this exit code and these words about the platform."""
+    done = bench.run(step, "--test-command", test, "--timeout-multiplier", "0.03")
     last = bench.state()["steps"][-1]
-    return done.code, last["verdict"], last["error"]
+    assert (done.code, last["verdict"]) == (code, "backend-error"), last
+    assert words in last["error"]
 
 
 BROKEN = [
@@ -68,16 +70,12 @@ BROKEN = [
         answer("201 Created"),
         "its certificate is signed by Elsewhere, which this machine does not trust",
     ),
-    ("other host", answer("201 Created"), "its certificate is not valid for localhost, only for elsewhere.example"),
-    ("expired", answer("201 Created"), "its certificate expired on 20"),
     ("not yet valid", answer("201 Created"), "set the clock"),
-    ("good", hanging(), "no whole answer in time|does not answer"),
     ("good", dripping(OK + b"X-Slow: "), "it gave no whole answer in time"),
     ("good", flooding(OK + b"\r\n"), "its answer is larger than 16 MB|no whole answer in time"),
     ("good", answering(OK + b'Content-Length: 100\r\n\r\n{"command_id": '), "it hung up in the middle of its answer"),
     ("good", answer("302 Found", b"", "Location: /again"), "was answered with a redirect"),
     ("good", answer("429 Too Many Requests", b"{}", "Retry-After: 60"), "refused with 429"),
-    ("good", answer("503 Service Unavailable"), "refused with 503"),
 ]
 
 
@@ -100,7 +98,7 @@ def test_a_broken_platform_fails_the_session_with_what_was_seen(bench: Bench, tm
                 assert (done.code, last["verdict"]) == (13, "backend-error"), last
                 assert re.search(words, done.sentence), done.sentence
                 assert server.url in done.sentence
-                assert last["duration"] < 5, "within the step's 1.5 s and a look at the platform"
+                assert last["duration"] < 5, "within the step's time and a look at the platform"
         finally:
             assert bench.run("teardown", *common, variables=variables).code == 0
 
@@ -108,13 +106,12 @@ def test_a_broken_platform_fails_the_session_with_what_was_seen(bench: Bench, tm
 @pytest.mark.parametrize(
     ("behave", "words"),
     [
-        (hanging(), "did not arrive within 1.5 s"),
-        (dripping(OK + b"Content-Length: 100000\r\n\r\n"), "did not arrive within 1.5 s"),
+        (dripping(OK + b"Content-Length: 100000\r\n\r\n"), "did not arrive within 0.7 s"),
         (answering(OK + b"Content-Length: 99999999999\r\n\r\n"), "it has 99999999999 bytes, more than"),
         (answer("302 Found", b"", "Location: /again"), "it redirects in a circle"),
         (answer("404 Not Found"), "could not be downloaded: 404 Not Found"),
     ],
-    ids=["hangs", "drips", "too large", "circle", "404"],
+    ids=["drips", "too large", "circle", "404"],
 )
 def test_a_binary_that_does_not_come_is_the_servers_fault(bench: Bench, behave: Behave, words: str) -> None:
     with misbehaving(behave) as server:
@@ -127,75 +124,40 @@ def test_a_binary_that_does_not_come_is_the_servers_fault(bench: Bench, behave: 
     assert bench.state(bench.latest_of("native"))["steps"][-1]["verdict"] == "backend-error"
 
 
-@pytest.mark.parametrize("before", ["await-dsn", "await-session", "pytest-session"])
-def test_a_platform_that_is_killed_before_a_step_is_blamed_by_it(bench: Bench, before: str) -> None:
-    for step in STEPS[: STEPS.index(before)]:
-        assert bench.run(step).code == 0
-    pid = platform_of(bench)
-    os.kill(pid, signal.SIGKILL)
-    code, verdict, reason = failed_step(bench, before)
-    expected = {"await-dsn": 12, "await-session": 13, "pytest-session": 15}[before]
-    # What is known already needs no platform: the device has registered before it died.
-    assert (code, verdict) == (expected, "backend-error"), reason
-    assert f"the local platform (pid {pid}) has ended" in reason
-    assert bench.run("teardown").code == 0
-
-
-def test_a_platform_that_is_stopped_is_blamed_by_each_step_and_the_run_goes_on_when_it_does(bench: Bench) -> None:
-    """A connection that is taken and never answered: the steps end in their own time, and can be repeated."""
+def test_a_platform_that_is_killed_is_blamed_by_the_steps_and_by_the_next_run_that_loses_it(bench: Bench) -> None:
+    """What is known already needs no platform; launch-dm starts it again, and so does a whole run."""
     assert bench.run("ensure-binary").code == 0
-    assert bench.run("launch-dm").code == 0
-    assert bench.run("await-dsn").code == 0
-    pid = platform_of(bench)
-    for step, code in (("launch-dm", 11), ("await-session", 13), ("pytest-session", 15)):
-        if step == "pytest-session":
-            assert bench.run("deploy").code == 0
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            found, verdict, reason = failed_step(bench, step)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert (found, verdict) == (code, "backend-error"), (step, reason)
-        if step == "launch-dm":
-            assert bench.run("await-dsn").code == 0
-        elif step == "await-session":
-            assert bench.run(step).code == 0
-    os.kill(pid, signal.SIGSTOP)
-    done = bench.run("teardown")
-    assert done.code in {0, 17}, done.err
-    assert bench.state()["steps"][-1]["duration"] < 9, "its 8 seconds, and the kill"
-    assert processes.start_time(pid) is None, bench.state()["teardown"]
-
-
-ASKS = "def test_asks(platform, session):\n    platform.session(session.id)\n"
-FAILS = "def test_fails():\n    assert False\n"
-
-
-@pytest.mark.parametrize(
-    ("number", "test"), [(signal.SIGKILL, ASKS), (signal.SIGSTOP, FAILS)], ids=["killed", "stopped"]
-)
-def test_a_platform_that_is_lost_under_the_tests_is_blamed_and_not_the_change(
-    bench: Bench, number: signal.Signals, test: str
-) -> None:
-    loses = f"import os\ndef test_it(roboticks_run):\n    os.kill(roboticks_run.backend.pid, {int(number)})\n"
-    (bench.folder / "test_loses.py").write_text(loses + test)
+    for before, step, code in ((STEPS[1:2], "await-dsn", 12), (STEPS[1:3], "await-session", 13)):
+        for each in before:
+            assert bench.run(each).code == 0
+        pid = platform_of(bench)
+        os.kill(pid, signal.SIGKILL)
+        assert_blamed(bench, step, code, f"the local platform (pid {pid}) has ended")
+    loses = "import os\ndef test_it(roboticks_run):\n    os.kill(roboticks_run.backend.pid, 9)\n"
+    asks = "def test_asks(platform, session):\n    platform.session(session.id)\n"
+    (bench.folder / "test_loses.py").write_text(loses + asks)
     done = bench.run("hil-test", "--test-command", "pytest test_loses.py -p no:schemathesis")
     result = bench.result()
     assert (done.code, result["exit_code"], result["verdict"]) == (15, 15, "backend-error"), result["reason"]
     assert "the board or its platform was lost while the tests ran (1 passed, 1 failed)" in result["reason"]
     assert "\n" not in result["reason"]
-    assert sum(step["duration"] for step in result["steps"] if step["name"] == "teardown") < 9
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_the_next_run_after_a_lost_platform_is_green(bench: Bench, number: signal.Signals) -> None:
-    assert bench.run("ensure-binary").code == 0
-    assert bench.run("launch-dm").code == 0
-    pid = platform_of(bench)
-    os.kill(pid, number)
+def test_a_platform_that_is_stopped_is_blamed_for_the_tests_and_the_next_run_is_green(bench: Bench) -> None:
+    """A connection that is taken and never answered: the steps, and the teardown, end in their own time."""
+    for step in STEPS[:4]:
+        assert bench.run(step).code == 0
+    pid, first = platform_of(bench), bench.latest
+    (bench.folder / "test_fails.py").write_text("def test_fails():\n    assert False\n")
+    os.kill(pid, signal.SIGSTOP)
+    words = f"the local platform (pid {pid}) runs but does not answer"
+    assert_blamed(bench, "pytest-session", 15, words, test="pytest test_fails.py -p no:schemathesis")
     done = bench.run("hil-test", "--test-command", HELLO)
     assert done.code == 0, done.err
-    assert processes.start_time(pid) is None, bench.state()["teardown"]
+    torn_down = bench.state(first)["teardown"]["parts"]
+    assert all(part["ok"] for part in torn_down), torn_down
+    assert sum(part["duration"] for part in torn_down) < 9, "its 8 seconds, and the kill"
+    assert processes.start_time(pid) is None, torn_down
 
 
 def test_a_platform_of_people_that_was_stopped_is_named_and_left_to_them(bench: Bench) -> None:

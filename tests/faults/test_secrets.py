@@ -234,6 +234,20 @@ def test_nothing_of_a_run_in_which_everybody_prints_all_that_they_know_shows_a_s
     assert_secret(bench, bench.run("status", "--json", "--profile", profile))
 
 
+def test_words_that_stand_in_every_line_change_nothing_when_a_variable_calls_them_a_key(tmp_path: Path) -> None:
+    words = "true default production testcase testsuite running session INFO device Registered 127.0.0.1"
+    bench = Bench(tmp_path)
+    bench.environment |= {f"CI_{number}_KEY": word for number, word in enumerate(words.split())}
+    # What the platform's own variables hold is redacted, even such a word: but nothing depends on it.
+    bench.environment |= {"ROBOTICKS_UPLOAD_TOKEN": "failures", "ROBOTICKS_API_KEY": "HelloWorldComposition"}
+    done = bench.run("hil-test", "--profile", "sim")
+    assert done.code == 0, done.err
+    assert "INFO    Registered with DSN: SIM-" in done.err
+    assert "device  | " in done.err
+    assert bench.result()["tests"]["passed"] == 6
+    assert {each["name"] for each in bench.result()["compositions"]} >= {"HelloWorldComposition"}
+
+
 DYING = """#!/bin/sh
 echo "fatal: $ROBOTICKS_PROJECT_SECRET $DEVICE_KEY" >&2
 env >&2

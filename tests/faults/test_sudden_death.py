@@ -11,9 +11,10 @@ CELLS = {
     ("sim", "SIGKILL of the run"): (
         ["ensure_backend", "launch_dm", "await_dsn", "await_session", "deploy", "pytest_session", "teardown"]
     ),
-    ("sim", "SIGKILL of nox"): ["launch_dm", "pytest_session"],
-    ("sim", "SIGKILL of the guard"): ["launch_dm", "pytest_session"],
-    ("sim", "SIGKILL of run and guard"): ["launch_dm", "deploy", "pytest_session"],
+    ("sim", "SIGKILL of nox"): ["launch_dm"],
+    ("sim", "SIGKILL of the guard"): ["launch_dm"],
+    ("sim", "SIGKILL of run and guard"): ["launch_dm", "pytest_session"],
+    ("sim", "SIGKILL of run and guard, reaped"): ["deploy"],
     ("sim", "SIGKILL of the tests"): ["pytest_session"],
     ("sim", "SIGKILL of the device manager"): ["await_session", "deploy", "pytest_session"],
     ("sim", "SIGKILL of the platform"): ["await_dsn", "await_session", "pytest_session"],

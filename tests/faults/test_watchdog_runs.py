@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ class Lab:
         self.root = root
         self.proxy = proxy
         self.marker = bench.folder / "tests-run"
+        self.commands = bench.folder / "commands"
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """Run until the tests run, and the last sign of life is one that is not good for a command as well."""
+        with self.bench.popen("hil-test", "--profile", "board", "--artifacts", "run") as run:
+            until(self.marker.exists, "the tests run", 60)
+            before = self._signs()
+            until(lambda: self._signs() > before + 1, "signs of life are given", 60)
+            yield run
+
+    def _signs(self) -> int:
+        return self.commands.read_text(errors="replace").count(f"{self.root}/run/watchdog.pid {WATCHDOG})")
 
     def on_board(self) -> list[int]:
         """Return the processes of the device manager, its modules, and its watchdog."""
@@ -70,7 +84,8 @@ class Lab:
 def lab(bench: Bench, tmp_path: Path) -> Iterator[Lab]:
     (bench.folder / "tests").mkdir()
     root = tmp_path / "root"
-    with running_sshd(tmp_path / "sshd") as sshd, running_proxy(sshd.port) as proxy:
+    noted = f'ForceCommand echo "$SSH_ORIGINAL_COMMAND" >>{bench.folder}/commands; exec sh -c "$SSH_ORIGINAL_COMMAND"'
+    with running_sshd(tmp_path / "sshd", more=noted) as sshd, running_proxy(sshd.port) as proxy:
         one = Lab(bench, root, proxy)
         (bench.folder / "tests" / "test_wait.py").write_text(WAITS.format(marker=str(one.marker)))
         device_manager = manager("simulated", root, more=f"watchdog = {WATCHDOG}")
@@ -83,8 +98,7 @@ def lab(bench: Bench, tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_the_board_frees_itself_of_a_run_whose_link_and_processes_all_died(lab: Lab) -> None:
-    with lab.bench.popen("hil-test", "--profile", "board", "--artifacts", "run") as run:
-        until(lab.marker.exists, "the tests run", 60)
+    with lab.running() as run:
         assert len(lab.on_board()) > 3
         lab.proxy.blackhole()
         board = set(lab.on_board())
@@ -98,8 +112,7 @@ def test_the_board_frees_itself_of_a_run_whose_link_and_processes_all_died(lab: 
 
 
 def test_a_run_that_only_lost_its_link_says_why_the_device_manager_ended(lab: Lab) -> None:
-    with lab.bench.popen("hil-test", "--profile", "board", "--artifacts", "run") as run:
-        until(lab.marker.exists, "the tests run", 60)
+    with lab.running() as run:
         lab.proxy.blackhole()
         until(lambda: not lab.on_board(), "the board has stopped the device manager", 40)
         lab.proxy.blackhole(False)
@@ -112,8 +125,7 @@ def test_a_run_that_only_lost_its_link_says_why_the_device_manager_ended(lab: La
 
 
 def test_a_run_that_is_heard_is_not_stopped_however_long_its_tests_take(lab: Lab) -> None:
-    with lab.bench.popen("hil-test", "--profile", "board", "--artifacts", "run") as run:
-        until(lab.marker.exists, "the tests run", 60)
+    with lab.running() as run:
         group = os.getpgid(int((lab.root / "run" / "watchdog.pid").read_text().split()[0]))
         seconds: set[int] = set()
 

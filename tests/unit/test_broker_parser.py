@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from roboticks_tasks.sim import topics
 from roboticks_tasks.sim.platform import broker
+from roboticks_tasks.sim.platform.broker import filters, packets, parsing
+from roboticks_tasks.sim.platform.broker.link import common_name
 from tests.contract.mqtt import (
     Client,
     connect_packet,
@@ -40,14 +42,14 @@ some_filters = (
     .filter(bool)
 )
 messages = st.builds(
-    broker.Message, names, st.binary(max_size=300), st.just(0), st.booleans(), st.just(0), st.just(False)
+    packets.Message, names, st.binary(max_size=300), st.just(0), st.booleans(), st.just(0), st.just(False)
 ) | st.builds(
-    broker.Message, names, st.binary(max_size=300), st.sampled_from([1, 2]), st.booleans(), ids, st.booleans()
+    packets.Message, names, st.binary(max_size=300), st.sampled_from([1, 2]), st.booleans(), ids, st.booleans()
 )
 wills = st.tuples(names, st.binary(max_size=50), st.integers(0, 2), st.booleans())
 logins = st.tuples(st.binary(max_size=9), st.binary(max_size=9))
-packets = st.one_of(
-    messages.map(broker.encode_message),
+some_packets = st.one_of(
+    messages.map(packets.encode_message),
     st.builds(
         connect_packet,
         names,
@@ -59,24 +61,24 @@ packets = st.one_of(
     st.builds(subscribe_packet, st.lists(st.tuples(some_filters, st.integers(0, 2)), min_size=1), packet_id=ids),
     st.builds(unsubscribe_packet, st.lists(some_filters, min_size=1), packet_id=ids),
     st.builds(
-        broker.encode_signal, st.sampled_from([broker.PUBACK, broker.PUBREC, broker.PUBREL, broker.PUBCOMP]), ids
+        packets.encode_signal, st.sampled_from([packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP]), ids
     ),
     st.sampled_from([packet(0xC0), packet(0xE0)]),
 )
 
 
-def parse(data: bytes) -> broker.Packet:
+def parse(data: bytes) -> packets.Packet:
     """Parse one packet and nothing but one packet."""
-    found = broker.next_packet(data, 0, LIMIT)
+    found = parsing.next_packet(data, 0, LIMIT)
     assert found is not None
     assert found[1] == len(data)
     return found[0]
 
 
-def parse_all(buffer: bytes | bytearray) -> tuple[list[broker.Packet], int]:
+def parse_all(buffer: bytes | bytearray) -> tuple[list[packets.Packet], int]:
     """Parse as the broker does: everything that is complete, and how far that went."""
     parsed, at = [], 0
-    while (found := broker.next_packet(buffer, at, LIMIT)) is not None:
+    while (found := parsing.next_packet(buffer, at, LIMIT)) is not None:
         parsed.append(found[0])
         at = found[1]
     return parsed, at
@@ -84,23 +86,23 @@ def parse_all(buffer: bytes | bytearray) -> tuple[list[broker.Packet], int]:
 
 @unhurried
 @given(messages)
-def test_a_message_is_read_back(message: broker.Message) -> None:
-    assert parse(broker.encode_message(message)) == message
+def test_a_message_is_read_back(message: packets.Message) -> None:
+    assert parse(packets.encode_message(message)) == message
 
 
 @unhurried
 @given(messages)
-def test_a_message_is_written_as_the_standard_says(message: broker.Message) -> None:
+def test_a_message_is_written_as_the_standard_says(message: packets.Message) -> None:
     topic, payload, qos, retain, packet_id, duplicate = message
     expected = publish_packet(topic, payload, qos=qos, retain=retain, duplicate=duplicate, packet_id=packet_id)
-    assert broker.encode_message(message) == expected
+    assert packets.encode_message(message) == expected
 
 
 @pytest.mark.parametrize("size", [0, 127, 128, 16_383, 16_384, 200_000])
 def test_lengths_of_one_to_three_bytes_are_written_and_read_back(size: int) -> None:
-    written = broker.encode(broker.PUBLISH, b"\0\1t" + bytes(size))
+    written = packets.encode(packets.PUBLISH, b"\0\1t" + bytes(size))
     assert written == packet(0x30, b"\0\1t" + bytes(size))
-    assert parse(written) == broker.Message("t", bytes(size))
+    assert parse(written) == packets.Message("t", bytes(size))
 
 
 @unhurried
@@ -115,27 +117,27 @@ def test_a_connect_is_read(
     login: tuple[bytes, bytes] | None,
 ) -> None:
     data = connect_packet(name, clean=clean, keep_alive=seconds, will=will, login=login)
-    assert parse(data) == broker.Connect(4, name, clean, seconds, None if will is None else broker.Message(*will))
+    assert parse(data) == packets.Connect(4, name, clean, seconds, None if will is None else packets.Message(*will))
 
 
 @unhurried
 @given(st.lists(st.tuples(some_filters, st.integers(0, 2)), min_size=1), ids)
 def test_filters_are_read(filters: list[tuple[str, int]], packet_id: int) -> None:
-    subscribe = broker.Filters(broker.SUBSCRIBE, packet_id, tuple(filters))
+    subscribe = packets.Filters(packets.SUBSCRIBE, packet_id, tuple(filters))
     assert parse(subscribe_packet(filters, packet_id=packet_id)) == subscribe
     names_only = [name for name, _ in filters]
-    unsubscribe = broker.Filters(broker.UNSUBSCRIBE, packet_id, tuple((name, 0) for name in names_only))
+    unsubscribe = packets.Filters(packets.UNSUBSCRIBE, packet_id, tuple((name, 0) for name in names_only))
     assert parse(unsubscribe_packet(names_only, packet_id=packet_id)) == unsubscribe
 
 
 @unhurried
-@given(st.sampled_from([broker.PUBACK, broker.PUBREC, broker.PUBREL, broker.PUBCOMP]), ids)
+@given(st.sampled_from([packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP]), ids)
 def test_an_acknowledgement_is_read_back(kind: int, packet_id: int) -> None:
-    assert parse(broker.encode_signal(kind, packet_id)) == broker.Signal(kind, packet_id)
+    assert parse(packets.encode_signal(kind, packet_id)) == packets.Signal(kind, packet_id)
 
 
 @unhurried
-@given(st.lists(packets, max_size=6), st.randoms(use_true_random=False))
+@given(st.lists(some_packets, max_size=6), st.randoms(use_true_random=False))
 def test_chunks_make_no_difference(written: list[bytes], chance: random.Random) -> None:
     stream = b"".join(written)
     whole = [parse(data) for data in written]
@@ -160,15 +162,15 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 @unhurried
-@given(st.binary(max_size=200) | st.builds(mutate, packets, st.randoms(use_true_random=False)))
+@given(st.binary(max_size=200) | st.builds(mutate, some_packets, st.randoms(use_true_random=False)))
 def test_garbage_raises_a_protocol_error_or_nothing(data: bytes) -> None:
     try:
         parsed, at = parse_all(data)
-    except broker.ProtocolError:
+    except packets.ProtocolError:
         return
     assert 0 <= at <= len(data)
     for found in parsed:
-        if isinstance(found, broker.Message):
+        if isinstance(found, packets.Message):
             assert found.topic
             assert "#" not in found.topic
             assert "+" not in found.topic
@@ -211,7 +213,7 @@ def test_garbage_raises_a_protocol_error_or_nothing(data: bytes) -> None:
     ],
 )
 def test_it_is_a_protocol_error(data: bytes) -> None:
-    with pytest.raises(broker.ProtocolError):
+    with pytest.raises(packets.ProtocolError):
         parse_all(data)
 
 
@@ -238,24 +240,24 @@ def test_it_is_a_protocol_error(data: bytes) -> None:
     ],
 )
 def test_filters_match_as_the_standard_says(topic_filter: str, topic: str, expected: bool) -> None:
-    assert broker.matches(topic_filter.split("/"), topic.split("/")) is expected
+    assert filters.matches(topic_filter.split("/"), topic.split("/")) is expected
 
 
 @unhurried
 @given(some_topics)
 def test_a_filter_without_wildcards_matches_itself_only(topic: str) -> None:
-    assert not broker.is_wild(topic)
-    assert broker.matches(topic.split("/"), topic.split("/"))
-    assert not broker.matches(topic.split("/"), [*topic.split("/"), ""])
+    assert not filters.is_wild(topic)
+    assert filters.matches(topic.split("/"), topic.split("/"))
+    assert not filters.matches(topic.split("/"), [*topic.split("/"), ""])
 
 
 def test_a_certificate_names_nobody_unless_it_has_one_common_name() -> None:
-    assert broker.common_name(None) is None
-    assert broker.common_name({}) is None
-    assert broker.common_name({"subject": ((("commonName", "a"),),)}) == "a"
-    assert broker.common_name({"subject": ((("organizationName", "o"),), (("commonName", "a"),))}) == "a"
-    assert broker.common_name({"subject": ((("commonName", "a"),), (("commonName", "b"),))}) is None
-    assert broker.common_name({"subject": ((("commonName", "a"), ("commonName", "b")),)}) is None
+    assert common_name(None) is None
+    assert common_name({}) is None
+    assert common_name({"subject": ((("commonName", "a"),),)}) == "a"
+    assert common_name({"subject": ((("organizationName", "o"),), (("commonName", "a"),))}) == "a"
+    assert common_name({"subject": ((("commonName", "a"),), (("commonName", "b"),))}) is None
+    assert common_name({"subject": ((("commonName", "a"), ("commonName", "b")),)}) is None
 
 
 @pytest.fixture
@@ -280,7 +282,7 @@ def test_a_broker_outlives_three_hundred_garbled_connections(
         publish_packet(topics.logs(name), b"text", qos=2),
         subscribe_packet([(topics.device_commands(name), 1)]),
         unsubscribe_packet([topics.device_commands(name)]),
-        broker.encode_signal(broker.PUBREL, 1),
+        packets.encode_signal(packets.PUBREL, 1),
         packet(0xC0),
     ]
     with Client(server.port, authority.platform) as platform:

@@ -164,6 +164,26 @@ def test_memory_is_bounded_when_there_is_no_folder(tmp_path: Path, capfd: pytest
     assert "stay in memory" in capfd.readouterr().err
 
 
+def test_a_file_that_can_no_longer_be_written_shares_no_batch_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform would take the second part for what it has already."""
+    spool = Spool(tmp_path)
+    put(spool, "before")
+    with monkeypatch.context() as broken:
+
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+        broken.setattr(os, "write", refuse)
+        broken.setattr(os, "ftruncate", refuse)
+        spool.take(deque([(None, {"message": "refused"})]))
+    put(spool, "after")
+    found = take_all(spool)
+    assert [messages for *_, messages in found] == [["before"], ["after"]]
+    assert len({number for _, number, *_ in found}) == 2
+
+
 def test_a_file_that_somebody_removes_costs_only_what_was_in_it(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     put(spool, "lost")

@@ -40,12 +40,18 @@ def test_a_run_is_in_the_ledger_until_it_is_struck(profile: Profile, tmp_path: P
     assert ledger.entries() == []
 
 
-def test_runs_of_one_board_are_settled_together_and_no_others(profile: Profile, tmp_path: Path) -> None:
-    begin(profile, tmp_path / "a", resources=("board", "console"))
-    begin(profile, tmp_path / "b", resources=("console",))
-    other = begin(profile, tmp_path / "c", resources=("another",))
-    ledger.settle(["console"])
-    assert [entry.run_id for entry in ledger.entries()] == [other.run_id]
+def enter(profile: Profile, folder: Path, run_id: str, *resources: str) -> None:
+    run = msgspec.structs.replace(state.create(folder / run_id, profile), run_id=run_id)
+    ledger.enter(profile, folder / run_id, run=run, resources=resources, whole=True)
+
+
+def test_a_teardown_settles_its_run_and_the_earlier_ones_of_its_board(profile: Profile, tmp_path: Path) -> None:
+    enter(profile, tmp_path, "1-earlier", "board", "console")
+    enter(profile, tmp_path, "2-another", "another")
+    enter(profile, tmp_path, "3-own", "another name by now")
+    enter(profile, tmp_path, "4-later", "console")
+    ledger.settle(["console"], run_id="3-own")
+    assert [entry.run_id for entry in ledger.entries()] == ["2-another", "4-later"]
 
 
 def test_nobody_else_can_read_the_ledger(profile: Profile, tmp_path: Path, home: Path) -> None:
@@ -62,12 +68,13 @@ def test_what_no_teardown_needs_is_not_in_it(profile: Profile, tmp_path: Path, h
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"run_id": "x"}', b"\xff\x00"])
-def test_an_entry_that_cannot_be_read_is_passed_over(
+def test_an_entry_that_cannot_be_read_is_passed_over_and_can_be_told(
     profile: Profile, tmp_path: Path, home: Path, content: bytes
 ) -> None:
     run = begin(profile, tmp_path / "run")
     (home / "0-damaged.json").write_bytes(content)
     assert [entry.run_id for entry in ledger.entries()] == [run.run_id]
+    assert ledger.unreadable() == [home / "0-damaged.json"]
 
 
 def test_a_ledger_that_cannot_be_written_does_not_end_the_run(

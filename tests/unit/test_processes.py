@@ -145,3 +145,15 @@ def test_what_is_started_in_a_marked_block_carries_the_runs_id() -> None:
     with processes.marked("some-run"):
         assert subprocess.run(show, capture_output=True, text=True).stdout == "some-run\n"
     assert processes.COOKIE not in os.environ
+
+
+def test_what_one_of_several_runs_of_a_process_starts_carries_no_id_that_may_be_anothers() -> None:
+    with processes.counted(), processes.marked("one"):
+        assert os.environ[processes.COOKIE] == "one"
+        with processes.counted():
+            assert processes.COOKIE not in os.environ
+            with processes.marked("two"):
+                assert processes.COOKIE not in os.environ
+    with processes.counted(), processes.marked("three"):
+        assert os.environ[processes.COOKIE] == "three"
+    assert processes.COOKIE not in os.environ

@@ -251,3 +251,21 @@ def test_a_signal_in_the_moment_of_the_start_leaves_no_program(tmp_path: Path, m
         run("exec sleep 60", tmp_path)
     assert not runs(started[0].pid)
     assert not (tmp_path / "pid").exists()
+
+
+def test_the_log_of_tests_that_were_killed_in_a_flood_is_put_together(tmp_path: Path) -> None:
+    path = tmp_path / "pytest.log"
+    flood = f"""
+import os
+from pathlib import Path
+from roboticks_tasks.bounded import BoundedLog
+log = BoundedLog(Path({str(path)!r}), limit=4000)
+for number in range(1000):
+    log.write(b"line %d\\n" % number)
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", flood])
+    assert not path.read_text().endswith("line 999\n")
+    group.stop_group(tmp_path / "tests.pid")
+    assert path.read_text().endswith("line 999\n")
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from roboticks_tasks.backend.secrets import redactor_of, secrets_of
+from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.discretion import public, redact_file
 from roboticks_tasks.models import Composition, Deployment, Dsn, StepResult, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile
@@ -38,6 +40,10 @@ def profile(**parts: Any) -> Profile:
         "--api-key",
         "privateKey",
         "X-Amz-Signature",
+        "CI_JOB_JWT_V2",
+        "MYSQL_PWD",
+        "SSHPASS",
+        "Authorization",
         "pass",
     ],
 )
@@ -45,7 +51,9 @@ def test_a_name_says_that_its_value_is_secret(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize("name", ["PATH", "PWD", "OLDPWD", "SSH_ASKPASS", "MONKEY", "BYPASS", "KEYBOARD", "-k", ""])
+@pytest.mark.parametrize(
+    "name", ["PATH", "PWD", "OLDPWD", "SSH_ASKPASS", "MONKEY", "BYPASS", "KEYBOARD", "SSH_AUTH_SOCK", "-k", ""]
+)
 def test_other_names_say_nothing(name: str) -> None:
     assert not is_secret(name)
 
@@ -63,13 +71,38 @@ def test_the_environment_tells_its_secrets_and_the_passwords_of_its_urls(tmp_pat
     assert set(secrets_of(None, environ)) == {"one-token", "pa%40ss-word", "pa@ss-word", "bare-token"}
 
 
+@pytest.mark.parametrize(
+    "value", ["true", "1", "default", "production", "Development", "RASPBERRY", "hunter2", "1790000000", "127.0.0.1"]
+)
+def test_a_short_value_a_word_and_a_number_are_no_secrets_but_where_the_profile_or_the_platform_has_them(
+    value: str,
+) -> None:
+    assert secrets_of(None, {"CACHE_KEY": value, "URL": f"postgres://robot:{value}@127.0.0.1/test"}) == ()
+    assert secrets_of(None, {"ROBOTICKS_API_KEY": value}) == (value,)
+    known = profile(device_manager={"environment": {"DEVICE_KEY": value}})
+    assert secrets_of(known, {"CACHE_KEY": value}) == (value,)
+    known = profile(target={"kind": "serial", "login": {"password_variable": "LAB_LOGIN"}})
+    assert secrets_of(known, {"LAB_LOGIN": value}) == (value,)
+
+
+def test_the_name_of_a_file_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deploy-key.pem").touch()
+    names = ["./deploy-key.pem", str(tmp_path / "deploy-key.pem")]
+    assert secrets_of(None, {"ONE_KEY": names[0], "TWO_KEY": names[1], "THREE_KEY": "deploy-key.pem"}) == (
+        "deploy-key.pem",
+    )
+
+
 def test_a_profile_tells_the_secrets_of_its_device_its_console_its_source_and_its_commands() -> None:
     known = profile(
         target={"kind": "serial", "login": {"password_variable": "LAB_LOGIN"}},
         boards=[
             {
                 "id": "one",
+                "identity": {"command": ["ask", "--pass", "of-identity"], "equals": "1"},
                 "power": {
+                    "state": ["sh", "-c", "pdu --token 'in script' state; curl -H 'Authorization: Bearer in-header' x"],
                     "on": ["pdu", "--password", "behind-option", "on"],
                     "off": ["pdu", "--token=in-option", "off"],
                     "cycle": ["curl", "-u", "admin:for-curl", "http://admin:in-url@pdu/cycle"],
@@ -80,12 +113,14 @@ def test_a_profile_tells_the_secrets_of_its_device_its_console_its_source_and_it
             "environment": {"CAMERA_SECRET": "of-device", "CAMERA": "front-left"},
             "source": {"url": "https://ci:of-source@files.example/dm?X-Amz-Signature=signed-so&version=1.2.3"},
             "arguments": ["--api-key", "of-manager"],
+            "control": {"stop_session": ["{binary}", "stop", "--password=of-control"]},
         },
         tests={"command": "pytest --robot-password=of-tests tests"},
     )
     assert set(secrets_of(known, {"LAB_LOGIN": "of-console", "OTHER": "not-secret"})) == {
         *("behind-option", "in-option", "for-curl", "in-url", "of-device", "of-source", "signed-so"),
-        *("of-manager", "of-tests", "of-console"),
+        *("of-manager", "of-tests", "of-console", "of-identity", "of-control", "in script", "in-header"),
+        " Bearer in-header",
     }
 
 
@@ -123,15 +158,15 @@ def test_what_others_have_said_is_redacted_in_a_run_and_what_the_next_step_needs
         deployment=Deployment(
             path="/raspberry",
             mode="prod",
-            compositions=(Composition(name="a", mode="b", status="c", error="raspberry"),),
+            compositions=(Composition(name="a", mode="raspberry", status="c", error="raspberry"),),
         ),
         teardown=TeardownReport(parts=(TeardownPart(name="log", ok=False, detail="raspberry!", duration=0),)),
     )
     kept = public(run, Redactor(["raspberry"]))
     assert kept.steps[0].error == "said ***"
-    assert kept.dsn == Dsn(value="***", source="log")
+    assert kept.dsn == Dsn(value="raspberry", source="log")
     assert kept.deployment is not None
-    assert kept.deployment.compositions[0].error == "***"
+    assert kept.deployment.compositions == (Composition(name="a", mode="raspberry", status="c", error="***"),)
     assert kept.teardown is not None
     assert kept.teardown.parts[0].detail == "***!"
     assert (kept.run_id, kept.profile, kept.board_id, kept.root) == (
@@ -148,3 +183,24 @@ def test_a_file_of_the_tests_is_redacted_as_a_whole(tmp_path: Path) -> None:
     redact_file(path, Redactor(["a<b>c&d"]))
     assert path.read_text() == '<case message="***"/>'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_large_file_of_the_tests_is_redacted_with_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "results.xml"
+    case, times = b"<testcase name='%b'/>" % (b"x" * 4000), 4000
+    path.write_bytes((b"correct-horse " + case) * times)
+    tracemalloc.start()
+    try:
+        redact_file(path, Redactor(["correct-horse"]))
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 4
+    finally:
+        tracemalloc.stop()
+    assert path.read_bytes() == (b"*** " + case) * times
+
+
+def test_no_secret_is_taken_for_the_markup_of_a_file_of_the_tests(tmp_path: Path) -> None:
+    path = tmp_path / "results.xml"
+    junit.write_single(path, name="one", seconds=1, kind="failure", message="correct-horse")
+    redact_file(path, Redactor(["testcase", "failure", "correct-horse"]).sparing(junit.NAMES))
+    assert junit.read_counts(path) == (0, 1, 0, 0)
+    assert b'message="***"' in path.read_bytes()

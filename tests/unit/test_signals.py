@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -177,3 +180,74 @@ def test_outside_the_main_thread_nothing_is_installed_and_nothing_breaks() -> No
     thread.start()
     thread.join()
     assert found == [(None, before)]
+
+
+CHILD = """
+import os, sys
+from roboticks_tasks.signals import end_with_parent
+end_with_parent(os.environ)
+print("ready", flush=True)
+sys.stdin.read()
+print("alive", flush=True)
+"""
+
+STARTS = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+STARTS_IN_A_THREAD = """
+import subprocess, sys, threading
+thread = threading.Thread(target=lambda: started.append(subprocess.Popen([sys.executable, "-c", sys.argv[1]])))
+started = []
+thread.start()
+thread.join()
+started[0].wait()
+"""
+
+
+@contextmanager
+def started(program: str = STARTS, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has started another one, which has asked to end with its parent, if that is wanted of it."""
+    pipe, neutral = subprocess.PIPE, {"CI": "", signals.PARENT_VARIABLE: ""}
+    command, environment = [sys.executable, "-c", program, CHILD], {**os.environ, **neutral, **variables}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+
+
+@pytest.mark.parametrize("ci", ["true", "1"])
+def test_in_ci_a_run_ends_with_its_parent(ci: str) -> None:
+    with started(CI=ci) as parent:
+        parent.kill()
+        assert parent.stdout is not None
+        assert parent.stdout.read() == b""  # the run's own end of it, too, is closed
+
+
+@pytest.mark.parametrize("variables", [{}, {"CI": "0"}, {"CI": "false"}, {"CI": "true", signals.PARENT_VARIABLE: "0"}])
+def test_elsewhere_a_run_goes_on_without_its_parent(variables: dict[str, str]) -> None:
+    with started(**variables) as parent:
+        parent.kill()
+        parent.wait()
+        assert parent.communicate()[0] == b"alive\n"
+
+
+def test_the_end_of_the_thread_that_has_started_it_is_not_that_of_its_parent() -> None:
+    with started(STARTS_IN_A_THREAD, CI="true") as parent:
+        assert parent.communicate()[0] == b"alive\n"
+
+
+def test_a_run_ends_with_the_process_that_is_named_whosever_child_it_is() -> None:
+    with subprocess.Popen(["sleep", "600"]) as named, started(**{signals.PARENT_VARIABLE: str(named.pid)}) as parent:
+        named.kill()
+        assert parent.stdout is not None
+        assert parent.stdout.read() == b""
+
+
+def test_a_run_that_is_to_end_with_a_process_that_has_ended_does_not_begin() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    done = run(f"""
+from roboticks_tasks.signals import end_with_parent
+end_with_parent({{"ROBOTICKS_END_WITH": "{ended.pid}"}})
+print("begun")
+""")
+    assert (done.stdout, done.returncode) == ("", -signal.SIGTERM)

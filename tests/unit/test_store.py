@@ -463,7 +463,8 @@ def test_only_devices_that_have_been_there_are_missed(connection: sqlite3.Connec
     assert store_sessions.abandoned(connection) == found[2:]
 
 
-def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+def make_first_version(path: Path) -> None:
+    """Write a file as the first version left it, with a device and a log message."""
     with closing(sqlite3.connect(path)) as old:
         for statement in store.SCHEMA:
             text = statement.replace(" presumed INTEGER NOT NULL DEFAULT 0,", "").replace(" heard_at INTEGER,", "")
@@ -479,6 +480,10 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_i
             "INSERT INTO logs (device_id, timestamp, level, module, message, kept_at) VALUES ('d',1,'I','m','x',1)"
         )
         old.commit()
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+    make_first_version(path)
     for _ in range(2):
         with closing(store.connect(path)) as connection:
             assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION
@@ -487,3 +492,23 @@ def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_i
             assert [each["message"] for each in found] == ["x"]
             store_sessions.create(connection, "d", request="r", name="n", metadata={}, started_at=1)
     assert int.from_bytes(path.read_bytes()[60:64], "big") == store.VERSION
+
+
+def test_an_upgrade_that_was_killed_while_it_was_written_is_made_again(path: Path) -> None:
+    """All pages are in the file, and so is the journal that takes them back."""
+    make_first_version(path)
+    journal = path.with_name("platform.db-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as killed:
+        for setting in ("journal_mode = DELETE", "cache_size = 1", "cache_spill = 1"):
+            killed.execute(f"PRAGMA {setting}")
+        killed.execute("BEGIN IMMEDIATE")
+        store.create(killed)
+        killed.execute("CREATE TABLE large AS SELECT zeroblob(100000) AS x")  # has SQLite write the journal now
+        taken = journal.read_bytes()
+        killed.execute("COMMIT")
+    journal.write_bytes(taken)
+    assert int.from_bytes(path.read_bytes()[60:64], "big") == store.VERSION
+    with closing(store.connect(path)) as connection:
+        assert connection.execute("SELECT heard_at FROM devices").fetchone()[0] is None
+        assert connection.execute("SELECT message FROM logs").fetchone()[0] == "x"
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from roboticks_tasks.disk import write_atomically
+from roboticks_tasks.disk import replacing
 from roboticks_tasks.errors import ConfigError
-from roboticks_tasks.models import Composition, Deployment, Dsn, Session, StepResult, TeardownPart, TeardownReport
+from roboticks_tasks.models import Composition, Deployment, StepResult, TeardownPart, TeardownReport
 from roboticks_tasks.redaction import Redactor
 from roboticks_tasks.state import RunState
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 SPOKEN: dict[type[msgspec.Struct], tuple[str, ...]] = {
-    RunState: ("steps", "dsn", "session", "deployment", "teardown"),
+    RunState: ("steps", "deployment", "teardown"),
     StepResult: ("error",),
-    Dsn: ("value",),
-    Session: ("id", "dsn"),
-    Deployment: ("mode", "compositions"),
-    Composition: ("name", "mode", "status", "error"),
+    Deployment: ("compositions",),
+    Composition: ("error",),
     TeardownReport: ("parts",),
     TeardownPart: ("detail",),
 }
-"""The fields that hold what somebody else said. Paths, names of boards and the like are ours, and are still needed."""
+"""The fields with words for people. The others, such as paths and the DSN, are what the next step goes by."""
+
+CHUNK = 262_144
 
 
 def public(value: T, redactor: Redactor) -> T:
@@ -40,15 +41,27 @@ def redact_file(path: Path, redactor: Redactor) -> None:
     Raises OSError when that cannot be done; the file is gone then.
     """
     try:
-        content = path.read_bytes()
+        source = path.open("rb")
     except FileNotFoundError:
         return
-    if redactor.finds(content):
+    with source:
+        if sum(map(len, _pieces(source, redactor))) == path.stat().st_size:  # what is redacted is shorter
+            return
+        source.seek(0)
         try:
-            write_atomically(path, redactor.bytes(content))
+            with replacing(path) as copy:
+                copy.writelines(_pieces(source, redactor))
         except ConfigError as error:
             path.unlink()  # better none than one that tells a secret
             raise OSError(f"{path.name} could not be redacted: {error}") from error
+
+
+def _pieces(source: BinaryIO, redactor: Redactor) -> Iterator[bytes]:
+    """Yield what is in `source`, redacted, with little of it in memory."""
+    stream = redactor.stream()
+    while data := source.read(CHUNK):
+        yield stream.feed(data)
+    yield stream.close()
 
 
 def _public(value: Any, redactor: Redactor) -> Any:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import IO
 
 from roboticks_tasks import processes
-from roboticks_tasks.bounded import BoundedLog
+from roboticks_tasks.bounded import BoundedLog, assemble
 from roboticks_tasks.redaction import NOTHING, Redactor
 from roboticks_tasks.targets.local import postponed
 from roboticks_tasks.waiting import Deadline
 
 log = logging.getLogger(__name__)
+
+TESTS_LOG = "pytest.log"
 
 TESTS_PID = "tests.pid"
 """Names the tests' process in the run's folder while they run, so that teardown can stop what a killed run left."""
@@ -66,7 +68,17 @@ def run_group(
 
 
 def stop_group(pid_file: Path) -> str:
-    """Stop the program that `pid_file` names, if its own process could not; return what was done, in words."""
+    """Stop the program that `pid_file` names, if its own process could not; return what was done, in words.
+
+    The end of a long log, which its writer could not bring together with the beginning, is put there.
+    """
+    try:
+        return _stop(pid_file)
+    finally:
+        assemble(pid_file.with_name(TESTS_LOG))
+
+
+def _stop(pid_file: Path) -> str:
     try:
         pid, started = map(int, pid_file.read_text(encoding="ascii").split())
     except (OSError, ValueError):

@@ -41,6 +41,7 @@ class Guard:
 
     def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
         self._process = process
+        self._keeps = False
 
     @property
     def process(self) -> Process | None:
@@ -62,23 +63,21 @@ class Guard:
         return True
 
     def keep(self, seconds: float) -> bool:
-        """Have it leave everything as it is for so long, and tear down then; False when there is no guard."""
-        kept = self.say(b"%s %f\n" % (KEEP, seconds))
-        self._leave()
-        return kept
+        """Have it leave everything as it is for so long from `leave` on, and tear down then; False without a guard."""
+        self._keeps = self.say(b"%s %f\n" % (KEEP, seconds))
+        return self._keeps
 
-    def dismiss(self) -> None:
-        """Send it home; it has nothing to do."""
-        if self._process is not None and self._process.stdin is not None and self.say(DONE):
-            self._leave()
+    def leave(self) -> None:
+        """Send it home, it has nothing to do; or let it have the run that it keeps."""
+        if self._process is None or self._process.stdin is None:
+            return
+        if not self._keeps:
+            self.say(DONE)
+        with suppress(OSError):
+            self._process.stdin.close()
+        if not self._keeps:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1.0)
-
-    def _leave(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
-            self._process.stdin = None
 
 
 @contextmanager
@@ -90,7 +89,7 @@ def guarded(profile: Profile, artifacts: Path, *, run_id: str, leases: Sequence[
     try:
         yield guard
     finally:
-        guard.dismiss()
+        guard.leave()
 
 
 def _environment() -> dict[str, str]:

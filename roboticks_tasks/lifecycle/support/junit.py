@@ -22,6 +22,13 @@ ILLEGAL = dict.fromkeys(
 OUTCOMES = ("failure", "error", "skipped")
 """What a test case holds that has not passed, in the order of the counts."""
 
+NAMES = (
+    "version encoding standalone testsuites testsuite testcase properties property failure error skipped system-out"
+    " system-err name value tests failures errors disabled assertions classname file line time timestamp hostname"
+    " package message type status result"
+)
+"""The names of elements and attributes, which stand in every file."""
+
 CHUNK = 262_144
 
 LARGEST_TREE = 32 * 1024 * 1024

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from roboticks_tasks import disk, ledger, processes, state
+from roboticks_tasks import ledger, processes, state
 from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.boards.resources import board_names
 from roboticks_tasks.errors import (
-    EXIT_PASSED,
-    EXIT_REPORT_NOT_WRITTEN,
     BoardError,
-    Cancelled,
     ConfigError,
     RoboticksError,
     TargetError,
     TeardownError,
-    Verdict,
 )
 from roboticks_tasks.events import RunFinished, RunStarted, Sink, StepFinished, StepStarted
-from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.discretion import public
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
+from roboticks_tasks.lifecycle.support.result import write_result
 from roboticks_tasks.lifecycle.support.verdict import judge, killed_step, step_result
 from roboticks_tasks.models import Process, RunResult, TeardownReport
 from roboticks_tasks.profiles import Profile
@@ -69,8 +65,10 @@ class Record:
     def begin(cls, profile: Profile, artifacts: Path, *, sink: Sink, whole: bool = True) -> Record:
         """Start a new run in `artifacts`, and stop the tests of one that was killed there.
 
-        From here on it is in the ledger of runs that have to be torn down; `whole` as there.
+        From here on it is in the ledger of runs that have to be torn down; `whole` as there. ConfigError when the
+        folder is that of a run that goes on, on another board.
         """
+        _check_free(artifacts)
         stop_group(artifacts / TESTS_PID)
         run = state.create(artifacts, profile)
         ledger.enter(profile, artifacts, run=run, resources=board_names(profile), whole=whole)
@@ -102,7 +100,7 @@ class Record:
             step = step_result(name, time.monotonic() - begin, _incompleteness(value))
             self._save(state.with_step(self.run, step, **{FIELDS[name]: value}))
             if isinstance(value, TeardownReport) and value.ok:
-                ledger.settle(board_names(self._profile))
+                ledger.settle(board_names(self._profile), run_id=self.run.run_id)
         except BaseException as error:
             step = public(step_result(name, time.monotonic() - begin, error), self._redactor)
             with suppress(ConfigError):  # the disk may be what broke; the result tells it all the same
@@ -169,56 +167,19 @@ class Record:
         return result
 
 
-def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> None:
-    """Leave why there was no run as the folder's result: CI must not read the green of an earlier run there."""
-    if str(artifacts.absolute()) in str(error):
-        return  # the run that has the board writes into this very folder, or nobody can
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    reason = f"cancelled by {error}, before it had a board" if isinstance(error, Cancelled) else str(error)
-    result = RunResult(
-        run_id="refused",
-        profile=profile,
-        verdict=Verdict.CANCELLED if isinstance(error, Cancelled) else error.verdict,
-        exit_code=error.exit_code,
-        reason=redactor_of().text(reason),
-        started_at=now,
-        duration=0,
+def _check_free(artifacts: Path) -> None:
+    try:
+        run = state.load(artifacts)
+    except ConfigError:
+        return
+    has_ended = (artifacts / state.RESULT_FILE).exists()
+    process = run.guard if run.kept_until else None if has_ended else run.process
+    if process is None or process.pid == os.getpid() or not processes.is_alive(process.pid, process.start_time):
+        return
+    kept = f"is kept until {run.kept_until}" if run.kept_until else "goes on"
+    raise ConfigError(
+        f"{artifacts.absolute()} is the folder of a run that {kept} (pid {process.pid})", remedy="choose another one"
     )
-    with suppress(OSError):  # the refusal itself is told by the exception
-        artifacts.mkdir(parents=True, exist_ok=True)
-        (artifacts / "results.xml").unlink(missing_ok=True)
-    write_result(artifacts, result)
-
-
-def write_result(artifacts: Path, result: RunResult) -> RunResult:
-    """Write the verdict into results.xml, then result.json; return the result, worse if one could not be written."""
-    for write in (_write_verdict, _write_json):
-        try:
-            write(artifacts, result)
-        except (RoboticksError, OSError) as error:
-            log.error("the run's result could not be written: %s", error)
-            if result.exit_code == EXIT_PASSED:
-                result = msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
-    disk.give_back(artifacts)
-    return result
-
-
-def _write_json(artifacts: Path, result: RunResult) -> None:
-    content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-    state.write_atomically(artifacts / state.RESULT_FILE, content)
-
-
-def _write_verdict(artifacts: Path, result: RunResult) -> None:
-    """Put the verdict into the JUnit file; where no test ran, one case says which step ended the run, and why."""
-    path = artifacts / "results.xml"
-    broken = next((step for step in result.steps if step.outcome != "ok"), None)
-    if junit.read_counts(path) is None:  # there is none, or what wrote it was cut off
-        kind = {Verdict.PASSED: None, Verdict.FAILED: "failure"}.get(Verdict(result.verdict), "error")
-        name = broken.name if broken else result.verdict
-        message = f"{result.reason} (what the tests had written here was cut off)" if path.exists() else result.reason
-        junit.write_single(path, name=name, seconds=result.duration, kind=kind, message=message)
-    values = {"verdict": result.verdict, "run": result.run_id, "profile": result.profile, "dsn": result.dsn}
-    junit.stamp(path, {f"roboticks_tasks.{name}": value for name, value in values.items() if value})
 
 
 def _incompleteness(value: object) -> RoboticksError | None:

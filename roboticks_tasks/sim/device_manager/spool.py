@@ -12,9 +12,10 @@ import os
 import re
 import uuid
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from roboticks_tasks.sim.device_manager.segments import Batch, Segment, first_batch, read_at
 
 SEGMENT_BYTES = 1 << 20
 LIMIT_BYTES = 64 << 20
@@ -28,30 +29,9 @@ READ_BYTES = 8 * BATCH_BYTES
 """More than the lines of any batch, so that one read has it whole."""
 
 NAME = re.compile(r"\d{8,}\.jsonl")
-OWN_KEYS = ("boot_id", "sequence", "session_id")
 
 Entry = tuple[str | None, dict[str, Any]]
 """The session that was active when the message was written, and the message as the platform gets it."""
-
-
-@dataclass(eq=False)
-class Segment:
-    """One file: `size` bytes of it are whole lines, the first `offset` bytes are delivered."""
-
-    path: Path
-    size: int
-    offset: int = 0
-
-
-class Batch(NamedTuple):
-    """Messages of one session that are sent as one; `end` is the offset behind them in their file."""
-
-    boot_id: str
-    sequence: int
-    session_id: str | None
-    messages: list[dict[str, Any]]
-    segment: Segment
-    end: int
 
 
 class Spool:
@@ -128,7 +108,8 @@ class Spool:
             self._remove(segment)
 
     def _append(self, session_id: str | None, message: dict[str, Any]) -> bool:
-        begins = self._sealed or session_id != self._session or self._messages >= BATCH_MESSAGES
+        full = self._messages >= BATCH_MESSAGES
+        begins = self._sealed or full or session_id != self._session or self._current is None
         line = self._line(session_id, message, sequence=self._sequence + begins)
         if not begins and self._bytes + len(line) > BATCH_BYTES:
             begins, line = True, self._line(session_id, message, sequence=self._sequence + 1)
@@ -190,7 +171,7 @@ class Spool:
         batch: Batch | None = None
         while batch is None and segment.offset < segment.size:
             try:
-                chunk = _read_at(segment.path, segment.offset, min(READ_BYTES, segment.size - segment.offset))
+                chunk = read_at(segment.path, segment.offset, min(READ_BYTES, segment.size - segment.offset))
             except OSError as error:
                 self.notices.append(f"cannot read {segment.path}: {error.strerror}; it is left as it is")
                 self._forget(segment)
@@ -198,7 +179,7 @@ class Spool:
             if not chunk:  # somebody else has cut the file
                 self._remove(segment)
                 return None
-            batch, beginning = _first_batch(chunk, segment)
+            batch, beginning = first_batch(chunk, segment)
             skipped += beginning - segment.offset
             segment.offset = beginning
         if skipped:
@@ -207,7 +188,7 @@ class Spool:
 
     def _drop(self, segment: Segment) -> None:
         try:
-            count = _read_at(segment.path, segment.offset, segment.size).count(b"\n")
+            count = read_at(segment.path, segment.offset, segment.size).count(b"\n")
         except OSError:
             count = 0
         self._remove(segment)
@@ -235,46 +216,3 @@ class Spool:
 
 def _number(path: Path) -> int:
     return int(path.stem)
-
-
-def _read_at(path: Path, offset: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(size)
-
-
-def _first_batch(chunk: bytes, segment: Segment) -> tuple[Batch | None, int]:
-    """Return the batch that the chunk, which stands at the segment's offset, begins with, and where it begins.
-
-    Lines that are no message, and a last one without its end, are passed over.
-    """
-    found: Batch | None = None
-    beginning = position = segment.offset
-    if segment.offset + len(chunk) < segment.size:  # the chunk cuts a line, not the one who wrote it
-        chunk = chunk[: chunk.rfind(b"\n") + 1] or chunk
-    for line in chunk.splitlines(keepends=True):
-        position += len(line)
-        message = _parse(line)
-        if message is None:
-            if found is None:
-                beginning = position
-            continue
-        boot_id, sequence, session_id = (message.pop(name, None) for name in OWN_KEYS)
-        if found is not None and (boot_id, sequence, session_id) != found[:3]:
-            break
-        if found is None:
-            found = Batch(boot_id, sequence, session_id, [], segment, position)
-        found.messages.append(message)
-        found = found._replace(end=position)
-    return found, beginning
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    whole = isinstance(message, dict) and isinstance(message.get("boot_id"), str)
-    return message if whole and isinstance(message.get("sequence"), int) else None

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from roboticks_tasks.sim.device_manager.journal import Journal
     from roboticks_tasks.sim.device_manager.link import Link
+    from roboticks_tasks.sim.device_manager.segments import Batch
     from roboticks_tasks.sim.device_manager.settings import Settings
-    from roboticks_tasks.sim.device_manager.spool import Batch, Entry
+    from roboticks_tasks.sim.device_manager.spool import Entry
     from roboticks_tasks.sim.device_manager.state import State
 
 GATHER = 0.02

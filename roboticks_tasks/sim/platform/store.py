@@ -93,7 +93,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
-        if found < VERSION:
+        # Asked again: a start that was killed while it wrote the new version left a file that is now taken back.
+        if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
             # Before WAL is switched on, so that the version never stands in the write-ahead log alone.
             connection.execute("PRAGMA journal_mode = DELETE")
             transaction(connection, create)

@@ -55,7 +55,7 @@ class Connection:
         self._process = process
         self._stdin = stdin
         self._mark = mark
-        self._handle = os.pidfd_open(process.pid)
+        self._handle = os.fdopen(os.pidfd_open(process.pid), "rb", buffering=0)
 
     def run(self, argv: Sequence[str], *, stdin: bytes, timeout: float) -> Completed:
         """Run a command to its end; TargetError when it takes too long, Lost when the connection breaks."""
@@ -68,7 +68,7 @@ class Connection:
         unsent = NOT_SENT in said.words and "read from master failed" not in said.words
         sent = said.heard.leader is not None or not unsent
         # The end of the connection may become known here a moment later than to the command.
-        if select.select([self._handle], [], [], 0.3)[0]:
+        if self._has_ended(0.3):
             words = reasons.last_line(self.log) or reasons.last_line(said.words)
             raise Lost(words or "ssh has ended", sent=sent, leader=said.heard.leader)
         if "Session open refused by peer" in said.words:
@@ -90,19 +90,21 @@ class Connection:
     @property
     def is_alive(self) -> bool:
         """Tell whether the connection is not known to have ended."""
-        return not select.select([self._handle], [], [], 0)[0]
+        return not self._has_ended(0.0)
 
     @property
     def log(self) -> str:
-        """Return what ssh has said about the connection."""
-        return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
+        """Return what ssh has said about the connection, "" once it was closed."""
+        with suppress(FileNotFoundError):
+            return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
+        return ""
 
     def close(self) -> None:
         """End the connection and remove its socket."""
         with suppress(OSError):
             os.close(self._stdin)
-            os.close(self._handle)
         invocation.end(self._process)
+        self._handle.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @cached_property
@@ -144,6 +146,12 @@ class Connection:
                 return Said(None, self._read(out, err), "")
             result = self._read(out, err)
             return Said(client.wait(), result, result.stderr.decode("utf-8", "replace"))
+
+    def _has_ended(self, patience: float) -> bool:
+        try:
+            return bool(select.select([self._handle], [], [], patience)[0])
+        except (OSError, ValueError):  # another thread has closed it
+            return True
 
     def _read(self, out: BinaryIO, err: BinaryIO) -> Heard:
         return remote.heard(_content(out), _content(err), self._mark)

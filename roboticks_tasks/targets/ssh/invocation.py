@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
     Nor has it the platform's secrets: what the config's SendEnv names is sent, whatever our own options say.
     """
-    kept = {name: value for name, value in without_ours(os.environ).items() if name not in PROMPTS}
+    kept = {name: value for name, value in without_ours(processes.unmarked(os.environ)).items() if name not in PROMPTS}
     return kept | {"SSH_ASKPASS_REQUIRE": "never"}
 
 

@@ -59,14 +59,16 @@ class SshTarget:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None  # another thread may be here as well
+        if connection is not None:
+            connection.close()
 
     def _connected(self, budget: Deadline) -> Connection:
         """Return a living connection; after a loss, the board is called again until `budget` is over."""
+        if self._closed:
+            raise TargetError("the connection was closed")
         if self._connection is not None and not self._connection.is_alive:
-            self.close()
+            self._disconnect()
         if self._connection is None:
             self._connection = self._connect_again(budget)
             leftovers, self._leftovers = self._leftovers, []
@@ -92,7 +94,7 @@ class SshTarget:
     def _drop(self, lost: Lost) -> None:
         if lost.leader is not None:
             self._leftovers.append(lost.leader)
-        self.close()
+        self._disconnect()
 
     def _broken(self, argv: Sequence[str], lost: Lost) -> TargetError:
         where = invocation.host_of(self._profile)
