@@ -138,6 +138,8 @@ def run_teardown(options: argparse.Namespace) -> int:
             if result.verdict != Verdict.PASSED:
                 pipeline.print_dm_logs(artifacts)
             say(summarise(result, artifacts))
+        else:
+            record.settle()
     return code
 
 
@@ -201,7 +203,7 @@ def _launch_dm(profile: Profile, record: Record, artifacts: Path, options: argpa
 
 def _await_dsn(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     dsn = record.step(lifecycle.await_dsn, profile, need(record.run.dm, "launch-dm"))
-    say(dsn.value, redactor=redactor_of(profile))
+    say(dsn.value)
     return EXIT_PASSED
 
 
@@ -210,7 +212,7 @@ def _await_session(profile: Profile, record: Record, artifacts: Path, options: a
     backend = need(run.backend, "launch-dm")
     dm, dsn = need(run.dm, "launch-dm"), need(run.dsn, "await-dsn")
     session = record.step(lifecycle.await_session, profile, dm, dsn, backend)
-    say(session.id, redactor=redactor_of(profile))
+    say(session.id)
     return EXIT_PASSED
 
 
@@ -218,7 +220,7 @@ def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse
     dm, session = need(record.run.dm, "launch-dm"), need(record.run.session, "await-session")
     deployment = record.step(lifecycle.deploy, profile, dm, session)
     for each in deployment.compositions:
-        say(f"{each.name} {each.mode} {each.status}", redactor=redactor_of(profile))
+        say(f"{each.name} {each.mode} {each.status}")
     return EXIT_PASSED
 
 

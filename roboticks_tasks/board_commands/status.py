@@ -79,7 +79,7 @@ def show_status(options: argparse.Namespace) -> int:
         unreadable=tuple(map(str, ledger.unreadable())),
     )
     text = msgspec.json.format(msgspec.json.encode(status)).decode() if options.json else _describe(status)
-    say(text, redactor=redactor_of(profile))
+    say(text)
     return EXIT_PASSED
 
 
@@ -124,7 +124,7 @@ def _run_status(profile: Profile, boards: tuple[BoardStatus, ...], artifacts: Pa
             with open_target(hurried(profile, GLANCE), limit=lambda: GLANCE) as target:
                 running = is_alive(target, Detached(run.dm.pid, run.dm.identity))
         except RoboticksError as error:
-            problem = str(error)
+            problem = redactor_of(profile).text(str(error))  # the rest is our own words, or public already
     platform = bool(backend and backend.pid and processes.is_alive(backend.pid, backend.start_time or 0))
     return Status(str(artifacts), boards, running, platform, run, problem)
 

@@ -99,8 +99,6 @@ class Record:
                     value = function(*args, **kwargs)
             step = step_result(name, time.monotonic() - begin, _incompleteness(value))
             self._save(state.with_step(self.run, step, **{FIELDS[name]: value}))
-            if isinstance(value, TeardownReport) and value.ok:
-                ledger.settle(board_names(self._profile), run_id=self.run.run_id)
         except BaseException as error:
             step = public(step_result(name, time.monotonic() - begin, error), self._redactor)
             with suppress(ConfigError):  # the disk may be what broke; the result tells it all the same
@@ -126,6 +124,11 @@ class Record:
         """Take note that the run's process is gone, if no step of it says so."""
         if all(step.outcome == "ok" or step.name == "teardown" for step in self.run.steps):
             self.run = state.with_step(self.run, killed_step(None))
+
+    def settle(self) -> None:
+        """Strike the run from the ledger when its teardown has confirmed every part; after its result if it has one."""
+        if self.run.teardown is not None and self.run.teardown.ok:
+            ledger.settle(board_names(self._profile), run_id=self.run.run_id)
 
     def _save(self, run: state.RunState, *, durable: bool = True) -> None:
         self.run = public(run, self._redactor)
@@ -155,6 +158,7 @@ class Record:
             kept_until=run.kept_until,
         )
         result = write_result(self._artifacts, result)
+        self.settle()  # not before: who is killed in between would leave a run without a verdict that nobody knows
         self._sink(
             RunFinished(
                 run_id=result.run_id,
