@@ -9,8 +9,9 @@ from roboticks_tasks.errors import TargetError
 from roboticks_tasks.targets.protocol import Completed, Target
 
 # A shell that ends by a signal runs no trap for its end; SIGPIPE is what it gets when the link broke meanwhile.
+# A command that is still under way may make a file in the moment between two looks of `rm`; each makes one at the end.
 CLEANUP = """d=''
-trap '[ -z "$d" ] || rm -rf "$d"' EXIT
+trap '[ -z "$d" ] || rm -rf "$d" 2>/dev/null || rm -rf "$d" || rm -rf "$d"' EXIT
 trap 'exit 143' HUP INT TERM PIPE"""
 
 
