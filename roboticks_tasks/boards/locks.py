@@ -79,9 +79,8 @@ def write_words(held: Sequence[int], words: str) -> None:
 def holder_of(files: Iterable[LockFile]) -> str | None:
     """Return the words of who has one of the files locked now; the look itself holds it for microseconds."""
     for file in files:
-        try:
-            lock = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        lock = _open_to_look(file)
+        if lock is None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -95,9 +94,8 @@ def holder_of(files: Iterable[LockFile]) -> str | None:
 def is_orphaned(files: Iterable[LockFile]) -> bool:
     """Tell whether one of the files is locked although the process that locked it is gone: its guard is cleaning up."""
     for file in files:
-        try:
-            lock = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        lock = _open_to_look(file)
+        if lock is None:
             continue
         try:
             host, pid, started = os.pread(lock, MOST_WORDS, 0).split(b"\n")[1].split()
@@ -154,6 +152,13 @@ def _open_own(path: Path) -> int | None:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         log.debug("no lease: %s", error)
+        return None
+
+
+def _open_to_look(file: LockFile) -> int | None:
+    try:
+        return os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
         return None
 
 

@@ -76,7 +76,7 @@ def platform_clock(reached: Reached) -> Seen:
     """Judge this machine's clock by the platform's Date header, which counts whole seconds."""
     try:
         date = parsedate_to_datetime(reached.date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # none, or a year that no clock has
         return warning("the platform sends no Date", "compare this machine's clock by hand: TLS depends on it")
     remedy = "set this machine's clock: `timedatectl set-ntp true`"
     return judge_clock("the platform's clock", (date, date + 1), reached.asked, remedy=remedy)

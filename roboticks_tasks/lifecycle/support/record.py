@@ -89,11 +89,10 @@ class Record:
         self._sink(StepStarted(name=name, timeout=_limit(self._profile, name)))
         begin = time.monotonic()
         try:
-            if name != "teardown":
-                self.checkpoint()
-            if name == "teardown":  # whatever is wrong with the disk, teardown has its turn
+            if name == "teardown":  # whatever is wrong with the disk, and whoever wants the run to end: it has its turn
                 value = function(*args, **kwargs)
             else:
+                self.checkpoint()
                 self._save(msgspec.structs.replace(self.run, running=name), durable=False)
                 with processes.marked(self.run.run_id):
                     value = function(*args, **kwargs)
