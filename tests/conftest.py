@@ -13,10 +13,12 @@ from roboticks_tasks import bench
 
 @pytest.fixture(scope="session", autouse=True)
 def own_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep leases, quarantine and ledger of the tests apart from those of this machine's real boards."""
+    """Keep leases, quarantine, ledger and history of the tests apart from those of this machine's real boards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(bench.VARIABLE, str(tmp_path_factory.mktemp("bench")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("ROBOTICKS_HISTORY", str(tmp_path_factory.mktemp("history") / "history.sqlite3"))
+        patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -18,10 +19,11 @@ def find(program: str) -> str | None:
 
 def require(program: str) -> str:
     """Return the path of `program`; without it, skip the test on a laptop and fail it in CI."""
-    path = find(program)
-    if path is not None:
-        return path
-    reason = f"{program} is not installed"
+    return find(program) or missing(f"{program} is not installed")
+
+
+def missing(reason: str) -> NoReturn:
+    """End a test whose real part is not here: it is skipped on a laptop, and fails in CI."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}: CI must install it", pytrace=False)
     pytest.skip(reason)

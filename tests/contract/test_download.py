@@ -124,8 +124,11 @@ def test_a_part_that_was_whole_already_is_taken(server: Server, cache: Path) -> 
 
 
 def test_the_time_limit_keeps_what_has_come(server: Server, cache: Path) -> None:
+    late = threading.Event()
+    server.answer = lambda request: whole(request) if late.wait(30) else Answer(503)
     with pytest.raises(BinaryError, match=r"did not arrive within 0 s \(\d+ bytes are kept\); run again to resume"):
         get(server, cache, timeout=0)
+    late.set()
     assert get(server, cache).read_bytes() == CONTENT
 
 
