@@ -13,7 +13,7 @@ from roboticks_tasks.errors import ConfigError
 
 RESERVE = ".reserve"
 
-SLOTS, SLOT = 8, 32_768
+SLOTS, SLOT = 12, 32_768
 """Files that hold a folder's reserve, and bytes of each: one is a run's state, result or JUnit file, several times."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
+
+from roboticks_tasks.models import Attachment
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,46 @@ class RunFinished(Event, frozen=True, tag="run-finished"):
     duration: float
 
 
-AnyEvent = RunStarted | StepStarted | StepFinished | RunFinished
+class CaseStarted(Event, frozen=True, tag="case-started"):
+    """A test began; `worker` is that of pytest-xdist."""
+
+    nodeid: str
+    worker: str | None = None
+
+
+class CaseFinished(Event, frozen=True, tag="case-finished"):
+    """A test ended: one event for each attempt, that of one which is run again has the outcome `rerun`.
+
+    `begin` is the wall clock like `at`, `duration` seconds of set-up, call and tear-down. `classname` and `name` are
+    what pytest's JUnit file calls the test. `message` is the first line of what went wrong or of why it was skipped,
+    `file` and `line` (from 1, `file` relative to pytest's root directory) are where.
+    """
+
+    nodeid: str
+    classname: str
+    name: str
+    outcome: Literal["passed", "failed", "error", "skipped", "rerun"]
+    begin: float
+    duration: float
+    worker: str | None = None
+    message: str | None = None
+    file: str | None = None
+    line: int | None = None
+    attachments: tuple[Attachment, ...] = ()
+
+
+class Commanded(Event, frozen=True, tag="commanded"):
+    """A test ran a command on the target, or moved a file; `output` is what it printed, cut to its end."""
+
+    nodeid: str | None
+    command: str
+    exit_code: int | None
+    begin: float
+    duration: float
+    output: str = ""
+
+
+AnyEvent = RunStarted | StepStarted | StepFinished | RunFinished | CaseStarted | CaseFinished | Commanded
 """Every kind of event, told apart by the word under `event`."""
 
 

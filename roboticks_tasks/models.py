@@ -106,6 +106,43 @@ class Session(Value, frozen=True, kw_only=True):
     source: Literal["state", "log", "platform"]
 
 
+class Provenance(Value, frozen=True, kw_only=True):
+    """Which change was tested, and by whose order: what a run's result is worth nothing without.
+
+    `commit` is the full hash; `is_dirty` tells that tracked files differ from it, None that nobody knows. `ci` is the
+    CI system's word in its variables, as the platform's client names it (`github-actions`, `gitlab-ci`, …), `url` the
+    page of the job, `job` its name.
+    """
+
+    commit: str | None = None
+    is_dirty: bool | None = None
+    branch: str | None = None
+    pull_request: int | None = None
+    ci: str | None = None
+    url: str | None = None
+    job: str | None = None
+
+
+class ClockReading(Value, frozen=True, kw_only=True):
+    """How far the board's wall clock was from this machine's: `offset` is board minus bench, plus or minus `error`.
+
+    All in seconds; `at` is this machine's, since the epoch.
+    """
+
+    at: float
+    offset: float
+    error: float
+
+
+class Attachment(Value, frozen=True, kw_only=True):
+    """A file that belongs to a test; `path` is relative to the run's folder, with slashes; `size` in bytes."""
+
+    name: str
+    path: str
+    media_type: str
+    size: int
+
+
 class Composition(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One composition as the device manager reports it; what else it reports is not ours to refuse."""
 
@@ -179,7 +216,9 @@ class StepResult(Value, frozen=True, kw_only=True):
 class RunResult(Value, frozen=True, kw_only=True):
     """A finished run: the content of result.json, and the contract with CI.
 
-    `kept_until` (ISO 8601) is when a run that failed, and was to be kept for a look at it, is torn down.
+    `kept_until` (ISO 8601) is when a run that failed, and was to be kept for a look at it, is torn down. `cause` is who
+    is to blame (change, test, bench, platform, profile, cancelled, bug, none), `diagnosis` the sentence that says why,
+    and `advice` what to do next: all three None until the run's reports have been made.
     """
 
     run_id: str
@@ -196,3 +235,8 @@ class RunResult(Value, frozen=True, kw_only=True):
     tests: PytestResult | None = None
     teardown: TeardownReport | None = None
     kept_until: str | None = None
+    board_id: str | None = None
+    provenance: Provenance = Provenance()
+    cause: str | None = None
+    diagnosis: str | None = None
+    advice: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,11 +21,14 @@ from roboticks_tasks.models import (
     BackendRef,
     Binary,
     BoardRef,
+    ClockReading,
     Deployment,
     DeviceManager,
     Dsn,
     Process,
+    Provenance,
     PytestResult,
+    RunResult,
     Session,
     StepResult,
     TeardownReport,
@@ -35,11 +39,20 @@ from roboticks_tasks.profiles import Profile, board_of, candidates
 STATE_FILE = "run.json"
 RESULT_FILE = "result.json"
 
-STALE_FILES = (STATE_FILE, RESULT_FILE, "console.log", "device-manager.log", "pytest.log", "results.xml")
+STALE_FILES = (
+    STATE_FILE,
+    RESULT_FILE,
+    *("console.log", "device-manager.log", "pytest.log"),
+    *("results.xml", "pytest.xml", "lifecycle.xml"),
+    *("tests.jsonl", "bus.jsonl", "platform.jsonl", "timeline.jsonl", "report.html", "upload.json"),
+)
 """What an earlier run leaves in a folder that is used again, and what must not be taken for this run's."""
 
 STALE_PARTS = ("console.log.*", ".pytest.log.from-*")
 """Likewise: a long log is kept in several parts."""
+
+STALE_FOLDERS = ("attachments",)
+"""Likewise, with all that is in them."""
 
 
 class NoRunError(ConfigError):
@@ -67,6 +80,8 @@ class RunState(Value, frozen=True, kw_only=True):
     process: Process | None = None
     guard: Process | None = None
     kept_until: str | None = None
+    provenance: Provenance = Provenance()
+    clocks: tuple[ClockReading, ...] = ()
     steps: tuple[StepResult, ...] = ()
     board: BoardRef | None = None
     binary: Binary | None = None
@@ -104,7 +119,7 @@ def latest_folder(base: Path, profile: str) -> Path:
     return link.resolve()
 
 
-def create(artifacts: Path, profile: Profile) -> RunState:
+def create(artifacts: Path, profile: Profile, *, provenance: Provenance | None = None) -> RunState:
     """Begin a run in `artifacts`; what an earlier run left there goes first, so that it cannot be taken for news."""
     _make(artifacts)
     try:
@@ -113,6 +128,8 @@ def create(artifacts: Path, profile: Profile) -> RunState:
         for pattern in STALE_PARTS:
             for part in artifacts.glob(pattern):
                 part.unlink(missing_ok=True)
+        for name in STALE_FOLDERS:
+            _remove_folder(artifacts / name)
     except OSError as error:
         raise not_writable(artifacts, error) from error
     reserve(artifacts)
@@ -126,9 +143,15 @@ def create(artifacts: Path, profile: Profile) -> RunState:
         root=profile.device_manager.root,
         platform_directory=profile.local_platform.directory,
         process=own_process(),
+        provenance=provenance or Provenance(),
     )
     save(artifacts, state)
     return state
+
+
+def save_result(artifacts: Path, result: RunResult) -> None:
+    """Write `result` as the folder's result.json; ConfigError when that cannot be done."""
+    write_atomically(artifacts / RESULT_FILE, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 def load(artifacts: Path, profile: str | None = None) -> RunState:
@@ -187,6 +210,13 @@ def with_step(state: RunState, step: StepResult, **values: Any) -> RunState:
     """Return the state with a step that ended, and its value; a repeated step replaces what it left before."""
     steps = (*(each for each in state.steps if each.name != step.name), step)
     return msgspec.structs.replace(state, steps=steps, running=None, **values)
+
+
+def _remove_folder(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _make(folder: Path) -> None:

@@ -27,8 +27,9 @@ from roboticks_tasks.lifecycle.support.discretion import public
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
 from roboticks_tasks.lifecycle.support.result import write_result
 from roboticks_tasks.lifecycle.support.verdict import judge, killed_step, step_result
-from roboticks_tasks.models import Process, RunResult, TeardownReport
+from roboticks_tasks.models import ClockReading, Process, RunResult, TeardownReport
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.provenance import provenance
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Record:
         """
         _check_free(artifacts)
         stop_group(artifacts / TESTS_PID)
-        run = state.create(artifacts, profile)
+        run = state.create(artifacts, profile, provenance=provenance(os.environ, Path.cwd()))
         ledger.enter(profile, artifacts, run=run, resources=board_names(profile), whole=whole)
         sink(RunStarted(run_id=run.run_id, profile=profile.name))
         return cls(profile, artifacts, sink=sink, run=run)
@@ -119,6 +120,12 @@ class Record:
         with suppress(ConfigError):
             self._save(msgspec.structs.replace(self.run, guard=guard, kept_until=kept_until))
 
+    def note_clock(self, reading: ClockReading | None) -> None:
+        """Take note of how far the board's clock is from ours, if that could be read."""
+        if reading is not None:
+            with suppress(ConfigError):
+                self._save(msgspec.structs.replace(self.run, clocks=(*self.run.clocks, reading)), durable=False)
+
     def note_death(self) -> None:
         """Take note that the run's process is gone, if no step of it says so."""
         if all(step.outcome == "ok" or step.name == "teardown" for step in self.run.steps):
@@ -155,6 +162,8 @@ class Record:
             tests=run.tests,
             teardown=run.teardown,
             kept_until=run.kept_until,
+            board_id=run.board_id,
+            provenance=run.provenance,
         )
         result = write_result(self._artifacts, result)
         self.settle()  # not before: who is killed in between would leave a run without a verdict that nobody knows
