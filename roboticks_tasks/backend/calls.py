@@ -114,11 +114,11 @@ class Caller:
             pause = pause_before(attempt)
             try:
                 answer = self._once(method, url, limits, deadline, options)
-                pause = max(pause, _asked_pause(answer))
+                pause = max(pause, asked_pause(answer))
                 if answer.status not in PASSING or attempt >= attempts or pause >= deadline.remaining:
                     return answer
             except requests.RequestException as error:
-                hopeless = isinstance(error, requests.exceptions.SSLError) or _was_silent(error)
+                hopeless = isinstance(error, requests.exceptions.SSLError) or was_silent(error)
                 if hopeless or attempt >= attempts or pause >= deadline.remaining:
                     raise
             except SlowError as error:
@@ -179,7 +179,7 @@ def _read(response: requests.Response) -> Answer:
     return Answer(response.status_code, response.reason or "", headers, bytes(body))
 
 
-def _was_silent(error: requests.RequestException) -> bool:
+def was_silent(error: requests.RequestException) -> bool:
     """Tell whether the server took the connection and then said nothing: it would be the same once more."""
     return "Read timed out" in str(error)
 
@@ -190,7 +190,7 @@ def pause_before(attempt: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - many clients must not come back in step
 
 
-def _asked_pause(answer: Answer) -> float:
+def asked_pause(answer: Answer) -> float:
     """Return the seconds that the server asks to wait, 0 when it does not."""
     asked = answer.headers.get("retry-after", "")
     if asked.isascii() and asked.isdecimal():

@@ -25,10 +25,7 @@ class Certificate(NamedTuple):
 def parse(der: bytes) -> Certificate:
     """Describe a certificate in DER (RFC 5280, section 4.1); ValueError when it is none."""
     try:
-        [(_, certificate)] = _values(der)
-        fields = list(_values(next(_values(certificate))[1]))
-        if fields[0][0] == EXPLICIT_VERSION:
-            del fields[0]
+        fields = _fields(der)
         _serial, _algorithm, (_, issuer), (_, validity), (_, subject), *rest = fields
         (since, until) = (_time(kind, value) for kind, value in _values(validity))
         extensions = next((value for kind, value in rest if kind == EXTENSIONS), b"")
@@ -36,6 +33,21 @@ def parse(der: bytes) -> Certificate:
         return Certificate(_name(issuer), names, since, until)
     except (IndexError, StopIteration, UnicodeDecodeError) as error:
         raise ValueError("not a certificate in DER") from error
+
+
+def identity(der: bytes) -> tuple[str, int]:
+    """Return the common name and the serial number of a certificate in DER; ValueError when it is none."""
+    try:
+        (_, serial), _algorithm, _issuer, _validity, (_, subject), *_ = _fields(der)
+        return _name(subject), int.from_bytes(serial, "big")
+    except (IndexError, StopIteration) as error:
+        raise ValueError("not a certificate in DER") from error
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    [(_, certificate)] = _values(der)
+    fields = list(_values(next(_values(certificate))[1]))
+    return fields[1:] if fields[0][0] == EXPLICIT_VERSION else fields
 
 
 def _values(der: bytes) -> Iterator[tuple[int, bytes]]:

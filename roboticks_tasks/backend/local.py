@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import selectors
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ from roboticks_tasks.profiles.values import LocalPlatform
 from roboticks_tasks.redaction import without_ours
 from roboticks_tasks.targets.local import postponed
 from roboticks_tasks.waiting import Deadline
+
+log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT = 2.0
 """Seconds for the local platform to answer; it needs a few milliseconds."""
@@ -105,6 +110,25 @@ def join_local(backend: BackendRef, process: Process, *, run: Path) -> None:
         directory = Path(backend.directory)
         with users.exclusive(directory):
             users.join(directory, run, pid=process.pid, started=process.start_time)
+
+
+@contextmanager
+def in_use(backend: BackendRef | None, *, run: Path) -> Iterator[None]:
+    """Have a local platform stay for the block, whoever else leaves it; this process uses it under the name `run`."""
+    if backend is None or backend.directory is None:
+        yield
+        return
+    directory = Path(backend.directory)
+    pid, started = users.own_process()
+    try:
+        with users.exclusive(directory):
+            users.join(directory, run, pid=pid, started=started)
+        yield
+    finally:
+        try:
+            release_local(directory, run=run)
+        except BackendError as error:
+            log.warning("%s", error)
 
 
 def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:

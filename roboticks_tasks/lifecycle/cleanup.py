@@ -16,6 +16,7 @@ from roboticks_tasks.errors import RoboticksError
 from roboticks_tasks.lifecycle.support import stopping
 from roboticks_tasks.lifecycle.support.group import TESTS_PID, stop_group
 from roboticks_tasks.lifecycle.support.places import is_hosted, places
+from roboticks_tasks.lifecycle.support.platform_log import Keeping
 from roboticks_tasks.models import BackendRef, DeviceManager, Session, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile, board_of
 from roboticks_tasks.redaction import NOTHING, Redactor
@@ -56,11 +57,17 @@ def teardown(
         parts.attempt("device manager", lambda: "the board has no power: nothing runs on it")
     else:
         _leave_target(parts, profile, dm, session, artifacts=artifacts, target=target, run_id=run_id)
+    platform = backend or (dm.backend if dm is not None else None)
+    keeping = None
+    if platform is not None and session is not None:  # now the device has told it everything
+        keeping = Keeping(platform, session, artifacts, deadline=deadline, redactor=redactor)
     if board.power is not None and board.power.safe is not None:
         parts.attempt(SAFE_STATE, lambda: stopping.restore_safe_state(board, deadline=deadline))
     if board.console is not None:  # after the power, because the board's last words belong to the run
         port = board.console.port
         parts.attempt("console", lambda: stopping.stop_capture_of(port))
+    if keeping is not None:
+        parts.attempt("platform log", keeping.wait)
     if profile.target.kind == "ssh":
         parts.attempt("link", lambda: stopping.leave_links(profile, backend.link if backend else None))
     if run_id is not None:

@@ -9,6 +9,7 @@ on the board, a folder on disk, signals, events and a verdict. Each of them can 
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -18,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from roboticks_tasks import processes, signals
+from roboticks_tasks.backend.local import in_use
 from roboticks_tasks.boards import lease, locks
 from roboticks_tasks.boards.health import note_health
 from roboticks_tasks.bounded import last_lines
@@ -33,6 +35,7 @@ from roboticks_tasks.lifecycle.launch import launch_dm
 from roboticks_tasks.lifecycle.pytest_run import pytest_session
 from roboticks_tasks.lifecycle.salvage import clear_board
 from roboticks_tasks.lifecycle.session import await_session
+from roboticks_tasks.lifecycle.support.clock import read_clock
 from roboticks_tasks.lifecycle.support.guarding import Guard, guarded
 from roboticks_tasks.lifecycle.support.heartbeat import beating, leave_watched
 from roboticks_tasks.lifecycle.support.record import Record
@@ -40,8 +43,11 @@ from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.lifecycle.support.verdict import judge
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.publishing import publish
+from roboticks_tasks.reporting.ci_log import folded
 from roboticks_tasks.signals import Interruption
 from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.upload.values import RECORD as UPLOAD_RECORD
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +87,8 @@ def main(
             record.note_guard(guard.process)
             with ExitStack() as connection:
                 intact = _run(leased, record, interruption, connection, artifacts=artifacts, args=args)
-                # From here on a signal is only remembered.
+                # From here on a signal is only remembered. A local platform stays until it has the results.
+                held.enter_context(in_use(record.run.backend, run=artifacts / UPLOAD_RECORD))
                 kept = keep_on_failure is not None and _keep(
                     leased,
                     record,
@@ -96,6 +103,7 @@ def main(
                     _tear_down(leased, record, interruption, artifacts, target=intact)
             result = record.finish(signal_number=None if kept else interruption.received)
             note_health(leased, record.run)
+            result = _publish(leased, artifacts, result, interruption)
     except (RoboticksError, Cancelled) as error:
         refuse(profile.name, artifacts, error)
         raise
@@ -137,13 +145,26 @@ def _bring_up_and_test(
     binary = record.step(ensure_binary, profile, target=target)
     backend = record.step(ensure_backend, profile, artifacts=artifacts)
     dm = record.step(launch_dm, profile, binary, backend, artifacts=artifacts, target=target)
+    record.note_clock(read_clock(target))
     with beating(profile, dm, target) as heard:  # the board stops the device manager when it hears of us no more
         dsn = record.step(await_dsn, profile, dm, target=heard)
         log.info("Registered with DSN: %s", dsn.value)
         session = record.step(await_session, profile, dm, dsn, backend, target=heard)
         log.info("Session active: %s", session.id)
-        record.step(deploy, profile, dm, session, target=heard)
-        record.step(pytest_session, profile, session, artifacts=artifacts, args=args, dm=dm, target=heard)
+        deployment = record.step(deploy, profile, dm, session, target=heard)
+        record.step(
+            pytest_session,
+            profile,
+            session,
+            artifacts=artifacts,
+            args=args,
+            dm=dm,
+            target=heard,
+            bus=deployment.bus,
+            board=record.run.board,
+        )
+    if heard.is_free:
+        record.note_clock(read_clock(target))
     return heard.is_free
 
 
@@ -202,12 +223,24 @@ def _tear_down(
         log.exception("teardown could not be recorded")
 
 
+def _publish(profile: Profile, artifacts: Path, result: RunResult, interruption: Interruption) -> RunResult:
+    """Make the run's reports; who is cancelled meanwhile does without what is not made yet, the verdict stands."""
+    if interruption.received is not None:
+        return publish(profile, artifacts, result, hurry=True)
+    try:
+        with interruption.raising():
+            return publish(profile, artifacts, result)
+    except Cancelled:
+        return result
+
+
 def print_dm_logs(artifacts: Path, *, most: int = 100) -> None:
     """Log the end of the device manager's log: the explanation belongs next to the failure."""
     path = artifacts / "device-manager.log"
     if not path.is_file():
         return
     lines = last_lines(path, most)
-    log.info("device manager log (%s), the last %d lines:", path, len(lines))
-    for line in lines:
-        log.info("  %s", line)
+    with folded("device manager log", os.environ):
+        log.info("device manager log (%s), the last %d lines:", path, len(lines))
+        for line in lines:
+            log.info("  %s", line)

@@ -11,15 +11,18 @@ from pathlib import Path
 from roboticks_tasks.backend.secrets import redactor_of
 from roboticks_tasks.disk import replacing
 from roboticks_tasks.errors import BackendError, ConfigError, NoTestsError, NoVerdictError, TargetError, Verdict
-from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.lifecycle.support import bus_recorder
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
+from roboticks_tasks.lifecycle.support.console_loss import console_loss, log_size
 from roboticks_tasks.lifecycle.support.discretion import redact_file
 from roboticks_tasks.lifecycle.support.group import TESTS_LOG, TESTS_PID, run_group
 from roboticks_tasks.lifecycle.support.sightings import Watcher, check_answers
-from roboticks_tasks.models import DeviceManager, PytestResult, Session
+from roboticks_tasks.models import BoardRef, DeviceManager, PytestResult, Session
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.redaction import Redactor
+from roboticks_tasks.reporting import junit
 from roboticks_tasks.targets import Target, open_target
+from roboticks_tasks.targets.lending import lending
 from roboticks_tasks.waiting import Deadline
 
 NO_TESTS_COLLECTED = 5
@@ -46,24 +49,32 @@ def pytest_session(
     timeout: float | None = None,
     dm: DeviceManager | None = None,
     target: Target | None = None,
+    bus: str | None = None,
+    board: BoardRef | None = None,
 ) -> PytestResult:
     """Run the profile's test command, with `args` appended, against the device of `session`.
 
-    `artifacts` is the run's folder: `results.xml` and `pytest.log` are written there, and the pytest plugin reads the
+    `artifacts` is the run's folder: `pytest.xml` and `pytest.log` are written there, and the pytest plugin reads the
     run from it. `timeout` is in seconds, by default the profile's. Failing tests are a result. When the device
-    manager `dm` died while they ran, the bench is to blame, and NoVerdictError says so. Raises NoTestsError when
+    manager `dm` died while they ran, or tests failed and the console of `board` is lost, the bench is to blame, and
+    NoVerdictError says so. What the modules say meanwhile
+    on the message bus at `bus`, an endpoint of ZeroMQ's, is recorded in `bus.jsonl`. Raises NoTestsError when
     nothing was collected and NoVerdictError when the command cannot run, is stopped by the time limit, or ends without
-    a verdict; `results.xml` is there in every case.
+    a verdict; `pytest.xml` is there in every case, and untouched: where the tests left none it says why.
     """
-    results = artifacts.absolute() / "results.xml"
+    results = artifacts.absolute() / junit.TESTS
     deadline = Deadline(profile.tests.timeout if timeout is None else timeout)
     redactor = redactor_of(profile)
     try:
-        results.unlink(missing_ok=True)
+        for left in (results, artifacts / "tests.jsonl", artifacts / bus_recorder.NAME):  # the step may be repeated
+            left.unlink(missing_ok=True)
         command = parse_command(profile.tests.command, args=args, junit=results)
+        heard = log_size(board)
         command.junit.unlink(missing_ok=True)  # a crash must not be read as yesterday's green
         try:
-            code = _run(command, session, artifacts, deadline=deadline, redactor=redactor)
+            recorded = bus_recorder.recording(bus, artifacts / bus_recorder.NAME, redactor)
+            with recorded, lending(profile, artifacts, target):  # a console takes one shell client: the tests use ours
+                code = _run(command, session, artifacts, deadline=deadline, redactor=redactor)
         finally:  # a signal, too
             redact_file(command.junit, redactor.sparing(junit.NAMES))
         if command.junit != results and command.junit.is_file():
@@ -71,16 +82,22 @@ def pytest_session(
         result = _judge(command, code, results, deadline)
         if dm is not None:
             _check_device_manager(profile, dm, result, target)
+        if not result.ok and (loss := console_loss(board, since=heard)):
+            raise NoVerdictError(
+                f"the console was lost while the tests ran ({_counts(result)}): {loss}",
+                remedy="check its cable and adapter; see console.log",
+                verdict=Verdict.BENCH_ERROR,
+            )
         return result
     except OSError as error:
         raise NoVerdictError(
             f"the run's folder does not take what the tests write: {error}", remedy="free space"
         ) from error
     except (NoVerdictError, NoTestsError) as error:
-        if junit.read_counts(results) is None:
+        if not results.exists():  # of one that is cut off, the whole cases are worth more
             message = redactor.text(str(error))
             with suppress(ConfigError):  # why there is no verdict is worth more than why that cannot be written
-                junit.write_single(results, name="tests", seconds=deadline.elapsed, kind="error", message=message)
+                junit.write_stand_in(results, seconds=deadline.elapsed, message=message)
         raise
 
 
@@ -130,7 +147,9 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
         raise NoVerdictError(f"the tests ended without a verdict ({ended}): {why}: {words}", remedy="see pytest.log")
     if counts is None:  # a program of another kind: how it ended is all that it says
         kind = "failure" if code else None
-        junit.write_single(results, name=words, seconds=deadline.elapsed, kind=kind, message=f"it ended with {code}")
+        if not results.exists():
+            message = f"it ended with {code}"
+            junit.write_single(results, name=words, seconds=deadline.elapsed, kind=kind, message=message)
         counts = junit.Counts(passed=int(not code), failed=int(bool(code)), errors=0, skipped=0)
     return PytestResult(
         exit_code=code,
@@ -168,7 +187,11 @@ def _check_device_manager(profile: Profile, dm: DeviceManager, result: PytestRes
     except (TargetError, BackendError) as error:
         what, seen, verdict = "the board or its platform was lost", str(error), error.verdict
     raise NoVerdictError(
-        f"{what} while the tests ran ({result.passed} passed, {result.failed + result.errors} failed): {seen}",
+        f"{what} while the tests ran ({_counts(result)}): {seen}",
         remedy="see device-manager.log",
         verdict=verdict,
     )
+
+
+def _counts(result: PytestResult) -> str:
+    return f"{result.passed} passed, {result.failed + result.errors} failed"

@@ -16,6 +16,7 @@ from roboticks_tasks.lifecycle.cleanup import teardown
 from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.models import Process, TeardownReport
 from roboticks_tasks.profiles import Profile
+from roboticks_tasks.publishing import publish
 from roboticks_tasks.state import RESULT_FILE, STATE_FILE, RunState
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def salvage(profile: Profile, artifacts: Path, *, run_id: str, sink: Sink = igno
     if not (artifacts / RESULT_FILE).exists():
         record.note_death()
     record.note_guard(None)  # whoever reads it now finds a run that has ended
-    record.finish()
+    publish(profile, artifacts, record.finish(), hurry=True)
     return record.run.teardown or TeardownReport()
 
 

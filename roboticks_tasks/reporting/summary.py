@@ -1,4 +1,4 @@
-"""A finished run in a few lines of text, for a terminal or a CI log."""
+"""A finished run in a few lines of text, for a terminal or a CI log: who is to blame comes first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from roboticks_tasks.models import RunResult
 
 
 def summarise(result: RunResult, artifacts: Path) -> str:
-    """Return the verdict with its reason, what ran on the device, and where everything is."""
-    lines = [f"{result.verdict}: {result.reason}"]
+    """Return the verdict with the diagnosis, what to do next, what ran on the device, and where everything is."""
+    sentence = result.diagnosis or result.reason
+    lines = [f"{result.verdict}: {sentence}"]
+    if result.reason not in sentence:
+        lines.append(f"  reason    {result.reason}")
+    if result.advice:
+        lines.append(f"  next      {result.advice}")
     if result.dsn:
         session = f", session {result.session_id}" if result.session_id else ""
         lines.append(f"  device    {result.dsn}{session}")
@@ -24,6 +29,8 @@ def summarise(result: RunResult, artifacts: Path) -> str:
         )
     lines.append("  time      " + ", ".join(f"{step.name} {step.duration:.2f}" for step in result.steps) + " s")
     lines.append(f"  folder    {artifacts}")
+    if result.diagnosis:
+        lines.append(f"  report    {artifacts / 'report.html'}")
     if result.kept_until:
         teardown = f"roboticks-tasks teardown --profile {result.profile} --artifacts {shlex.quote(str(artifacts))}"
         lines.append(f"  kept      until {result.kept_until}, to be looked at; `{teardown}` ends it before")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from roboticks_tasks.errors import NoVerdictError
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
 
-JUNIT = Path("/run folder/results.xml")
+JUNIT = Path("/run folder/pytest.xml")
 OURS = f"--junitxml={JUNIT}"
 
 

@@ -1,10 +1,9 @@
-"""JUnit files: well-formed whatever a device or a test is called, counted right, stamped with the verdict."""
+"""JUnit files: well-formed whatever a device or a test is called, counted right."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
@@ -14,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboticks_tasks.errors import ConfigError
-from roboticks_tasks.lifecycle.support import junit
-from roboticks_tasks.lifecycle.support.junit import Counts
+from roboticks_tasks.reporting import junit
+from roboticks_tasks.reporting.junit import Counts
 
 # Lone surrogates are in: file names and arguments that are not UTF-8 hold them.
 NASTY = st.sampled_from("\0\x0b\x1b\x7f\x85\ud800\udfff\ufffe\uffff")
 ANY_TEXT = st.lists(st.characters() | NASTY, max_size=10).map("".join)
+
+ROOT = Path(__file__).parents[2]
 
 REPORT = """<testsuites><testsuite tests="5">
 <testcase name="a"/>
@@ -32,7 +33,7 @@ REPORT = """<testsuites><testsuite tests="5">
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "results.xml"
+    return tmp_path / "pytest.xml"
 
 
 @given(name=ANY_TEXT, message=ANY_TEXT, kind=st.sampled_from([None, "failure", "error"]))
@@ -40,7 +41,6 @@ def test_whatever_text_it_holds_it_is_well_formed(name: str, message: str, kind:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "results.xml"
         junit.write_single(path, name=name, seconds=0.1, kind=kind, message=message)
-        junit.stamp(path, {"reason": message})
         case = next(ElementTree.parse(path).getroot().iter("testcase"))
         assert junit.read_counts(path) == Counts(int(kind is None), int(kind == "failure"), int(kind == "error"), 0)
     assert len(case.attrib["name"]) == len(name)
@@ -72,35 +72,30 @@ def test_every_case_counts_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<testsuites>", REPORT[:-10], "\0"])
-def test_a_file_that_is_cut_off_has_no_counts_and_is_left_as_it_is(path: Path, text: str) -> None:
+def test_a_file_that_is_cut_off_has_no_counts(path: Path, text: str) -> None:
     path.write_text(text)
     assert junit.read_counts(path) is None
-    junit.stamp(path, {"verdict": "passed"})
-    assert path.read_text() == text
 
 
 def test_no_file_has_no_counts(path: Path) -> None:
     assert junit.read_counts(path) is None
-    junit.stamp(path, {"verdict": "passed"})
-    assert not path.exists()
 
 
-def test_a_stamp_keeps_cases_and_properties_and_comes_first(path: Path) -> None:
-    own = '<properties><property name="own" value="1"/></properties>'
-    path.write_text(REPORT.replace('<testsuite tests="5">', f'<testsuite tests="5">{own}'))
-    junit.stamp(path, {"verdict": "failed"})
-    suite = next(ElementTree.parse(path).getroot().iter("testsuite"))
-    assert [each.attrib for each in suite.iter("property")] == [
-        {"name": "own", "value": "1"},
-        {"name": "verdict", "value": "failed"},
-    ]
-    assert suite[0].tag == "properties"
-    assert junit.read_counts(path) == Counts(2, 1, 1, 1)
+@pytest.mark.parametrize(
+    "head",
+    [
+        '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;&b;&b;">]>',
+        '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>',
+        '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd">',
+        "<!DOCTYPE a>",
+    ],
+)
+def test_a_document_type_is_refused(path: Path, head: str) -> None:
+    path.write_text(f"{head}{REPORT}")
+    assert junit.read_counts(path) is None
 
 
-def test_a_file_of_hundreds_of_megabytes_is_counted_in_bounded_memory_and_not_stamped(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_of_hundreds_of_megabytes_is_counted_and_taken_over_in_bounded_memory(path: Path) -> None:
     case = b'<testcase name="a"><failure message="no">%s</failure></testcase>\n' % (b"words of a test " * 6_000)
     with path.open("wb") as stream:
         stream.write(b"<testsuites><testsuite>")
@@ -110,19 +105,19 @@ def test_a_file_of_hundreds_of_megabytes_is_counted_in_bounded_memory_and_not_st
     program = """
 import sys
 from pathlib import Path
-from roboticks_tasks.lifecycle.support import junit
-counts = junit.read_counts(Path(sys.argv[1]))
+from roboticks_tasks.reporting import junit
+from tests.unit.junit_files import a_result
+path = Path(sys.argv[1])
+counts = junit.read_counts(path)
+junit.write_junit(path.parent, a_result(), None)
 status = Path("/proc/self/status").read_text().split()
 print(*counts, status[status.index("VmHWM:") + 1])
 """
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True, cwd=ROOT)
     *counts, memory = map(int, done.stdout.split())
     assert counts == [1, 1_000, 0, 0]
     assert memory < 100_000
-    size = path.stat().st_size
-    junit.stamp(path, {"verdict": "failed"})
-    assert path.stat().st_size == size
-    assert "too large for the verdict to be added" in caplog.text
+    assert (path.parent / "results.xml").stat().st_size > path.stat().st_size
 
 
 def test_a_word_without_end_is_no_reason_to_read_a_whole_file_into_memory(path: Path) -> None:
@@ -139,15 +134,10 @@ def test_an_outcome_counts_only_as_a_child_of_its_case(path: Path) -> None:
     assert junit.read_counts(path) == Counts(1, 0, 0, 0)
 
 
-@pytest.mark.parametrize(
-    "write", [lambda path: junit.write_single(path, name="x", seconds=1), lambda path: junit.stamp(path, {"a": "b"})]
-)
-def test_a_file_that_cannot_be_written_is_left_as_it_is_and_said(
-    path: Path, write: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_written_is_left_as_it_is_and_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(REPORT)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
-        write(path)
+        junit.write_single(path, name="x", seconds=1)
     assert path.read_text() == REPORT
     assert [each.name for each in path.parent.iterdir()] == [path.name]

@@ -41,6 +41,6 @@ def test_a_fixture_without_a_run_says_how_to_start_one(tmp_path: Path, monkeypat
     monkeypatch.delenv("ROBOTICKS_RUN", raising=False)
     (tmp_path / "test_a.py").write_text("def test_device(device) -> None: pass\n")
     done = run_pytest(tmp_path, "-q")
-    assert "ROBOTICKS_RUN is not set; start the tests with `roboticks-tasks hil-test`" in done.stdout
+    assert "ROBOTICKS_RUN is not set; start the tests with `pytest --profile NAME` or" in done.stdout
     assert "Traceback" not in done.stdout
     assert done.returncode == 1

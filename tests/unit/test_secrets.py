@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from roboticks_tasks.backend.secrets import redactor_of, secrets_of
-from roboticks_tasks.lifecycle.support import junit
 from roboticks_tasks.lifecycle.support.discretion import public, redact_file
 from roboticks_tasks.models import Composition, Deployment, Dsn, StepResult, TeardownPart, TeardownReport
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.redaction import NOTHING, Redactor, is_secret, without_ours
+from roboticks_tasks.reporting import junit
 from roboticks_tasks.state import RunState
 from roboticks_tasks.targets.ssh.invocation import environment
 
@@ -177,7 +177,7 @@ def test_what_others_have_said_is_redacted_in_a_run_and_what_the_next_step_needs
 
 
 def test_a_file_of_the_tests_is_redacted_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "results.xml"
+    path = tmp_path / "pytest.xml"
     redact_file(path, Redactor(["a<b>c&d"]))
     path.write_text('<case message="a&lt;b&gt;c&amp;d"/>')
     redact_file(path, Redactor(["a<b>c&d"]))
@@ -186,7 +186,7 @@ def test_a_file_of_the_tests_is_redacted_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_a_large_file_of_the_tests_is_redacted_with_little_memory(tmp_path: Path) -> None:
-    path = tmp_path / "results.xml"
+    path = tmp_path / "pytest.xml"
     case, times = b"<testcase name='%b'/>" % (b"x" * 4000), 4000
     path.write_bytes((b"correct-horse " + case) * times)
     tracemalloc.start()
@@ -199,7 +199,7 @@ def test_a_large_file_of_the_tests_is_redacted_with_little_memory(tmp_path: Path
 
 
 def test_no_secret_is_taken_for_the_markup_of_a_file_of_the_tests(tmp_path: Path) -> None:
-    path = tmp_path / "results.xml"
+    path = tmp_path / "pytest.xml"
     junit.write_single(path, name="one", seconds=1, kind="failure", message="correct-horse")
     redact_file(path, Redactor(["testcase", "failure", "correct-horse"]).sparing(junit.NAMES))
     assert junit.read_counts(path) == (0, 1, 0, 0)

@@ -57,7 +57,7 @@ def test_a_new_run_removes_what_could_be_taken_for_its_own_and_nothing_else(tmp_
 
 
 def test_the_stale_files_are_those_that_a_verdict_is_read_from() -> None:
-    assert {"result.json", "results.xml", "run.json"} <= set(state.STALE_FILES)
+    assert {"result.json", "results.xml", "pytest.xml", "run.json", "tests.jsonl"} <= set(state.STALE_FILES)
 
 
 def test_a_step_is_added_with_its_value(folder: Path) -> None:
@@ -172,3 +172,21 @@ except ConfigError as error:
     assert done.stdout.startswith(f"the output folder {folder} cannot be written: File too large; free space or")
     assert [path.name for path in folder.iterdir() if RESERVE not in path.name] == [state.STATE_FILE]
     assert (folder / state.STATE_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_an_earlier_runs_tests_attached_is_no_attachment_of_this_one(tmp_path: Path, kind: str) -> None:
+    attached, others = tmp_path / "run" / "attachments", tmp_path / "others"
+    attached.parent.mkdir()
+    others.mkdir()
+    (others / "kept").touch()
+    if kind == "folder":
+        (attached / "test").mkdir(parents=True)
+        (attached / "test" / "file").touch()
+    elif kind == "file":
+        attached.touch()
+    else:
+        attached.symlink_to(others)
+    state.create(attached.parent, SIM)
+    assert not attached.exists()
+    assert (others / "kept").exists()

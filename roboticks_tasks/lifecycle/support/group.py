@@ -18,6 +18,7 @@ from typing import IO
 from roboticks_tasks import processes
 from roboticks_tasks.bounded import BoundedLog, assemble
 from roboticks_tasks.redaction import NOTHING, Redactor
+from roboticks_tasks.reporting.ci_log import disobeyed
 from roboticks_tasks.targets.local import postponed
 from roboticks_tasks.waiting import Deadline
 
@@ -53,9 +54,13 @@ def run_group(
     process is told to stop, the group gets SIGINT (a pytest without our plugin runs no fixture teardown on SIGTERM),
     `INTERRUPT_GRACE` seconds, then SIGKILL. Whatever the program left in its group is killed when it has ended.
     `pid_file` names it while it runs, for `stop_group` of another process: before it is named there it does not run. A
-    program that cannot be started is an OSError, or ends with a shell's 126 or 127.
+    program that cannot be started is an OSError, or ends with a shell's 126 or 127. A GitHub runner obeys none of it.
     """
-    with Output(log_file, redactor) as output, _started(argv, environment, pid_file) as (process, handle):
+    with (
+        disobeyed(environment),
+        Output(log_file, redactor) as output,
+        _started(argv, environment, pid_file) as (process, handle),
+    ):
         assert process.stdout is not None
         try:
             if _forward(process.stdout, handle, output, deadline):

@@ -1,4 +1,4 @@
-"""The result of a run on disk: result.json and the verdict in results.xml."""
+"""The result of a run on disk: result.json and the JUnit files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import msgspec
 
 from roboticks_tasks import disk, state
 from roboticks_tasks.backend.secrets import redactor_of
-from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, Cancelled, RoboticksError, Verdict
-from roboticks_tasks.lifecycle.support import junit
+from roboticks_tasks.errors import EXIT_PASSED, EXIT_REPORT_NOT_WRITTEN, Cancelled, ConfigError, RoboticksError, Verdict
 from roboticks_tasks.models import RunResult
+from roboticks_tasks.reporting import junit
 
 log = logging.getLogger(__name__)
+
+OF_EARLIER_RUN = (junit.MERGED, junit.LIFECYCLE, junit.TESTS, "tests.jsonl", "timeline.jsonl", "report.html")
+"""What says something of another run than the one that was refused."""
 
 
 def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> None:
@@ -35,36 +38,27 @@ def refuse(profile: str, artifacts: Path, error: RoboticksError | Cancelled) -> 
     )
     with suppress(OSError):  # the refusal itself is told by the exception
         artifacts.mkdir(parents=True, exist_ok=True)
-        (artifacts / "results.xml").unlink(missing_ok=True)
+        for name in OF_EARLIER_RUN:
+            (artifacts / name).unlink(missing_ok=True)
     write_result(artifacts, result)
+    disk.give_back(artifacts)
 
 
 def write_result(artifacts: Path, result: RunResult) -> RunResult:
-    """Write the verdict into results.xml, then result.json; return the result, worse if one could not be written."""
-    for write in (_write_verdict, _write_json):
+    """Write the JUnit files, then result.json; return the result, worse if one could not be written."""
+    for write in (_write_junit, state.save_result):
         try:
             write(artifacts, result)
         except (RoboticksError, OSError) as error:
             log.error("the run's result could not be written: %s", error)
             if result.exit_code == EXIT_PASSED:
                 result = msgspec.structs.replace(result, exit_code=EXIT_REPORT_NOT_WRITTEN, reason=str(error))
-    disk.give_back(artifacts)
     return result
 
 
-def _write_json(artifacts: Path, result: RunResult) -> None:
-    content = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-    state.write_atomically(artifacts / state.RESULT_FILE, content)
-
-
-def _write_verdict(artifacts: Path, result: RunResult) -> None:
-    """Put the verdict into the JUnit file; where no test ran, one case says which step ended the run, and why."""
-    path = artifacts / "results.xml"
-    broken = next((step for step in result.steps if step.outcome != "ok"), None)
-    if junit.read_counts(path) is None:  # there is none, or what wrote it was cut off
-        kind = {Verdict.PASSED: None, Verdict.FAILED: "failure"}.get(Verdict(result.verdict), "error")
-        name = broken.name if broken else result.verdict
-        message = f"{result.reason} (what the tests had written here was cut off)" if path.exists() else result.reason
-        junit.write_single(path, name=name, seconds=result.duration, kind=kind, message=message)
-    values = {"verdict": result.verdict, "run": result.run_id, "profile": result.profile, "dsn": result.dsn}
-    junit.stamp(path, {f"roboticks_tasks.{name}": value for name, value in values.items() if value})
+def _write_junit(artifacts: Path, result: RunResult) -> None:
+    run = None
+    with suppress(ConfigError):
+        run = state.load(artifacts)
+    # A run that was refused left the state of an earlier one as it is.
+    junit.write_junit(artifacts, result, run if run is not None and run.run_id == result.run_id else None)
