@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from roboticks_tasks.sim.platform import parse
@@ -61,6 +62,18 @@ async def not_stored(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"the platform cannot use its database: {error}"}, 503)
 
 
+async def no_room(_request: Request, error: Exception) -> JSONResponse:
+    """Answer that the disk does not take a file."""
+    assert isinstance(error, OSError)
+    log.error("A file cannot be stored: %s", error)
+    return JSONResponse({"detail": f"the platform cannot store this: {error.strerror}"}, 503)
+
+
+async def gone(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer nobody: who sent the request has hung up in the middle of it."""
+    return JSONResponse({"detail": "the request is cut off"}, 400)
+
+
 async def damaged(_request: Request, error: Exception) -> JSONResponse:
     """Answer that the authority's files cannot be used."""
     log.error("%s", error)
@@ -83,6 +96,8 @@ def build(platform: Platform) -> Starlette:
             BadRequestError: invalid,
             sqlite3.OperationalError: not_stored,
             DamagedError: damaged,
+            ClientDisconnect: gone,
+            OSError: no_room,
             Exception: broken,
         },
     )

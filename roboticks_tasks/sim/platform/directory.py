@@ -15,6 +15,9 @@ STATE = "platform.json"
 PORTS = "ports.json"
 LOCK = "platform.lock"
 DATABASE = "platform.db"
+FILES = "files"
+"""The folder of the files of test runs, each under its id."""
+
 PROJECT_SECRET = "project-secret"  # noqa: S105 (a file's name)
 API_KEY = "api-key"
 UNFINISHED = ".roboticks-unfinished"

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from roboticks_tasks.sim.platform import devices, fleet, parse, sessions, store_devices, store_sessions
+from roboticks_tasks.sim.platform import devices, fleet, openapi_results, sessions, store_devices, store_sessions
+from roboticks_tasks.sim.platform.openapi_words import (
+    ANYTHING,
+    NEVER,
+    TEXT,
+    TIME,
+    WHEN,
+    Schema,
+    object_of,
+    ref,
+    text_of,
+    whole,
+)
 from roboticks_tasks.sim.platform.routes import Endpoint
 from roboticks_tasks.sim.platform.serving import (
     API,
@@ -17,66 +28,38 @@ from roboticks_tasks.sim.platform.serving import (
     PAGE_LIMIT,
     PROJECT,
     SECRET_ONLY,
+    SIGNED,
 )
 
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
-BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""What Python's `str.strip` takes away, spelt out: every dialect of regular expressions has its own idea of it."""
-
-WRITTEN = rf"^[^\u0000]*[^\u0000{BLANK}][^\u0000]*$"
-"""A text that is not empty: more than white space, and no null character."""
-
-Schema = dict[str, Any]
-
-
-def _text(limit: int = 200) -> Schema:
-    return {"type": "string", "minLength": 1, "maxLength": limit, "pattern": WRITTEN}
-
-
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
-    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
-
-
-def _whole(minimum: int, maximum: int) -> Schema:
-    return {"type": "integer", "minimum": minimum, "maximum": maximum}
-
 
 def _page_of(name: str, **more: Schema) -> Schema:
-    return _object({"items": {"type": "array", "items": _ref(name)}, "total": {"type": "integer"}, **more})
+    return object_of({"items": {"type": "array", "items": ref(name)}, "total": {"type": "integer"}, **more})
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-TEXT: Schema = {"type": "string"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-NEVER: Schema = {"type": ["string", "null"], "format": "date-time"}
-ANYTHING: Schema = {"type": "object"}
-BROKER = _object({"host": TEXT, "port": _whole(1, 65535)})
+BROKER = object_of({"host": TEXT, "port": whole(1, 65535)})
 PAGE = {"page": {"type": "integer"}, "page_size": {"type": "integer"}}
-WHEN: Schema = {"anyOf": [TIME, {"type": "number", "minimum": 0, "maximum": parse.LATEST}]}
 
 SCHEMAS: dict[str, Schema] = {
-    "Problem": _object({"detail": TEXT}),
-    "Health": _object({"status": {"const": "ok"}, "service": TEXT, "version": TEXT, "broker": TEXT}),
-    "NewDevice": _object(
-        {"serial": _text(), "name": _text(), "csr": _text(fleet.CSR_LIMIT)},
-        {"type": _text(), "test_device": {"type": "boolean"}, "environment": _text()},
+    "Problem": object_of({"detail": TEXT}),
+    "Health": object_of({"status": {"const": "ok"}, "service": TEXT, "version": TEXT, "broker": TEXT}),
+    "NewDevice": object_of(
+        {"serial": text_of(), "name": text_of(), "csr": text_of(fleet.CSR_LIMIT)},
+        {"type": text_of(), "test_device": {"type": "boolean"}, "environment": text_of()},
     ),
-    "Registration": _object(
+    "Registration": object_of(
         {
             **dict.fromkeys(("device_id", "dsn", "certificate", "ca_certificate"), TEXT),
             "mqtt": BROKER,
             "test_device": {"type": "boolean"},
         }
     ),
-    "Connection": _object({"mqtt": BROKER}),
-    "Limits": _object(
-        {"device_units": _object({key: {"type": "integer"} for key in ("purchased", "used", "test_devices")})}
+    "Connection": object_of({"mqtt": BROKER}),
+    "Limits": object_of(
+        {"device_units": object_of({key: {"type": "integer"} for key in ("purchased", "used", "test_devices")})}
     ),
-    "Device": _object(
+    "Device": object_of(
         {
             **dict.fromkeys(("id", "name", "dsn", "type", "environment"), TEXT),
             "status": {"enum": list(store_devices.STATUSES)},
@@ -94,12 +77,14 @@ SCHEMAS: dict[str, Schema] = {
     "DevicePage": _page_of("Device", **PAGE),
     "DeviceChange": {
         "type": "object",
-        "properties": {key: _text() for key in ("name", "environment", "type")},
+        "properties": {key: text_of() for key in ("name", "environment", "type")},
         "additionalProperties": False,
     },
-    "Command": _object({"type": {"anyOf": [_text(), {"type": "integer"}]}}, {"payload": {"type": ["object", "null"]}}),
-    "SentCommand": _object({"command_id": TEXT}, {"delivered": {"type": "boolean"}}),
-    "Session": _object(
+    "Command": object_of(
+        {"type": {"anyOf": [text_of(), {"type": "integer"}]}}, {"payload": {"type": ["object", "null"]}}
+    ),
+    "SentCommand": object_of({"command_id": TEXT}, {"delivered": {"type": "boolean"}}),
+    "Session": object_of(
         {
             **dict.fromkeys(("id", "device_id", "dsn", "name"), TEXT),
             "status": {"enum": list(store_sessions.STATUSES)},
@@ -110,34 +95,37 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "SessionPage": _page_of("Session", **PAGE),
-    "Tag": _object({"tag": _text()}),
-    "Tags": _object({"tags": {"type": "array", "items": TEXT}}),
-    "LogMessage": _object({"timestamp": TIME, "level": TEXT, "module": TEXT, "message": TEXT}),
+    "Tag": object_of({"tag": text_of()}),
+    "Tags": object_of({"tags": {"type": "array", "items": TEXT}}),
+    "LogMessage": object_of({"timestamp": TIME, "level": TEXT, "module": TEXT, "message": TEXT}),
     "LogPage": _page_of("LogMessage"),
     "Document": ANYTHING,
+    **openapi_results.SCHEMAS,
 }
 
 QUERY: dict[str, Schema] = {
-    "page": _whole(1, DEEPEST_PAGE),
-    "page_size": _whole(1, PAGE_LIMIT),
+    "page": whole(1, DEEPEST_PAGE),
+    "page_size": whole(1, PAGE_LIMIT),
     "status": {"enum": list(store_devices.STATUSES)},
     "session_status": {"enum": list(store_sessions.STATUSES)},
     "since": WHEN,
     "until": WHEN,
-    "limit": _whole(1, sessions.LOGS_LIMIT),
-    "offset": _whole(0, sessions.LOGS_DEEPEST),
+    "limit": whole(1, sessions.LOGS_LIMIT),
+    "offset": whole(0, sessions.LOGS_DEEPEST),
     "dsn": {"type": "string", "minLength": 1},
     **dict.fromkeys(("type", "group_id", "device_id", "level", "module", "search"), TEXT),
+    **openapi_results.QUERY,
 }
-NAMES = {"session_status": "status"}
+NAMES = {"session_status": "status", **openapi_results.NAMES}
 """Where two operations give one name two meanings."""
 
 REFUSALS = {
     400: "the request is not HTTP as it should be, or names another host",
     401: "a credential is missing or wrong",
     404: "there is nothing of this name",
-    409: "all purchased device units are used",
-    413: f"the body is larger than {BODY_LIMIT} bytes",
+    403: "an ingest token is good for sending results alone",
+    409: "there are as many as there may be, or it cannot be changed any more",
+    413: f"the body is larger than {BODY_LIMIT} bytes, a file larger than it may be, or there is no room for it",
     422: "a value is missing or makes no sense",
     503: "the broker, the database or the platform as a whole cannot do it now",
 }
@@ -163,6 +151,7 @@ def document(endpoints: Iterable[Endpoint], *, version: str) -> Schema:
                 "projectSecret": {"type": "apiKey", "in": "header", "name": "X-Project-Secret"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "signature": {"type": "apiKey", "in": "query", "name": "signature"},
             },
         },
     }
@@ -171,7 +160,7 @@ def document(endpoints: Iterable[Endpoint], *, version: str) -> Schema:
 def _operation(endpoint: Endpoint) -> Schema:
     kinds = PARAMETER.findall(endpoint.path)
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"const": FIXED[name]} if name in FIXED else _text()}
+        {"name": name, "in": "path", "required": True, "schema": {"const": FIXED[name]} if name in FIXED else text_of()}
         for name in kinds
     ]
     parameters += [
@@ -189,18 +178,23 @@ def _operation(endpoint: Endpoint) -> Schema:
         operation["responses"][str(status)] = {"description": REFUSALS[status], "content": _json("Problem")}
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, "content": _json(endpoint.body)}
+    if endpoint.form is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": ref(endpoint.form)}},
+        }
     return operation
 
 
 def _refusals(endpoint: Endpoint, kinds: list[str]) -> list[int]:
     found = {400, 503, *endpoint.refusals}
     if endpoint.path != HEALTH:
-        found.add(401)
+        found |= {401} if endpoint.path.startswith(SIGNED) else {401, 403}
     if kinds:
         found.add(404)
-    if endpoint.query or endpoint.body:
+    if endpoint.query or endpoint.body or endpoint.form:
         found.add(422)
-    if endpoint.body:
+    if endpoint.body or endpoint.form:
         found.add(413)
     return sorted(found)
 
@@ -208,13 +202,18 @@ def _refusals(endpoint: Endpoint, kinds: list[str]) -> list[int]:
 def _security(path: str) -> list[dict[str, list[str]]]:
     if path == HEALTH:
         return []
+    if path.startswith(SIGNED):
+        return [{"signature": []}]
     names = ["projectSecret"] if path.startswith(SECRET_ONLY) else ["projectSecret", "apiKey", "bearer"]
     return [{name: []} for name in names]
 
 
 def _answer(schema: str | None) -> Schema:
-    return {"description": "done"} if schema is None else {"description": "done", "content": _json(schema)}
+    if schema is None:
+        return {"description": "done"}
+    kind = "application/octet-stream" if schema == "Content" else "application/json"
+    return {"description": "done", "content": {kind: {"schema": ref(schema)}}}
 
 
 def _json(schema: str) -> Schema:
-    return {"application/json": {"schema": _ref(schema)}}
+    return {"application/json": {"schema": ref(schema)}}

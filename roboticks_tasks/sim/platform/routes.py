@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from roboticks_tasks.sim.platform import devices, fleet, sessions
-from roboticks_tasks.sim.platform.serving import API, FLEET
+from roboticks_tasks.sim.platform import devices, fleet, ingest, presigned, runs, sessions
+from roboticks_tasks.sim.platform.serving import API, DOWNLOADS, FLEET, UPLOADS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,7 +24,10 @@ LOGS = ("level", "module", "search", *PERIOD, "limit", "offset")
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One operation: what is sent, and what is answered when all is well, by the names of schemas (None: nothing)."""
+    """One operation: what is sent, and what is answered when all is well, by the names of schemas (None: nothing).
+
+    A `body` is JSON, a `form` is multipart/form-data.
+    """
 
     method: str
     path: str
@@ -33,6 +36,7 @@ class Endpoint:
     query: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     body: str | None = None
+    form: str | None = None
     refusals: tuple[int, ...] = field(default=())
 
     @property
@@ -44,6 +48,9 @@ class Endpoint:
 _PROJECT = f"{API}/organizations/{{org}}/projects/{{project}}"
 _DEVICE = f"{_PROJECT}/devices/{{device}}"
 _SESSION = f"{_PROJECT}/sessions/{{session}}"
+_TOKENS = f"{_PROJECT}/ingest-tokens"
+_RUN = f"{_PROJECT}/test-runs/{{run}}"
+SIGNATURE = ("expires", "signature")
 
 
 def _get(path: str, handler: Handler, answer: str, *query: str) -> Endpoint:
@@ -90,6 +97,66 @@ ENDPOINTS = (
     Endpoint(method="POST", path=f"{_SESSION}/tags", handler=sessions.add_tag, answers={200: "Tags"}, body="Tag"),
     Endpoint(method="DELETE", path=f"{_SESSION}/tags/{{tag:path}}", handler=sessions.remove_tag, answers={200: "Tags"}),
     _get(f"{_SESSION}/logs", sessions.logs, "LogPage", *LOGS),
+    Endpoint(
+        method="POST",
+        path=f"{_PROJECT}/ingest/junit",
+        handler=ingest.results,
+        answers={200: "Ingested", 201: "Ingested"},
+        form="Results",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_PROJECT}/ingest/mcap-upload-urls",
+        handler=ingest.addresses,
+        answers={200: "Addresses"},
+        body="NewFiles",
+    ),
+    _get(_TOKENS, ingest.list_tokens, "IngestTokens", "include_revoked"),
+    Endpoint(
+        method="POST",
+        path=_TOKENS,
+        handler=ingest.create_token,
+        answers={201: "NewIngestTokenShown"},
+        body="NewIngestToken",
+        refusals=(409,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path=f"{_TOKENS}/{{token}}",
+        handler=ingest.revoke_token,
+        answers={200: "IngestToken"},
+    ),
+    _get(f"{_PROJECT}/test-runs", runs.listing, "TestRuns", "run_status", "branch", "run_limit"),
+    _get(_RUN, runs.show, "TestRun"),
+    _get(f"{_RUN}/test-cases", runs.cases, "TestCases"),
+    _get(f"{_RUN}/files", runs.files, "Files", "recursive", "nodeid", "prefix"),
+    Endpoint(
+        method="GET",
+        path=f"{_RUN}/files/download",
+        handler=runs.download,
+        answers={200: "Download"},
+        query=("path",),
+        required=("path",),
+    ),
+    Endpoint(method="POST", path=f"{_RUN}/progress", handler=runs.progress, answers={202: "Accepted"}, body="Progress"),
+    Endpoint(
+        method="POST",
+        path=f"{UPLOADS}{{file}}",
+        handler=presigned.put,
+        answers={204: None},
+        query=SIGNATURE,
+        required=SIGNATURE,
+        form="Upload",
+        refusals=(409,),
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{DOWNLOADS}{{file}}",
+        handler=presigned.get,
+        answers={200: "Content"},
+        query=SIGNATURE,
+        required=SIGNATURE,
+    ),
 )
 
 

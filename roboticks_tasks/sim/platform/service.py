@@ -49,7 +49,7 @@ async def run(options: Options, ready: Callable[[dict[str, object]], None]) -> N
         threading.Thread(target=authority.warm, daemon=True).start()
         from roboticks_tasks.sim.platform import absence, store_retention
 
-        stack.callback(asyncio.create_task(store_retention.tidy(database)).cancel)
+        stack.callback(asyncio.create_task(store_retention.tidy(database, folder / directory.FILES)).cancel)
         stack.callback(asyncio.create_task(absence.watch(database)).cancel)
         await lost
 
@@ -78,9 +78,10 @@ async def _start(
     stack.push_async_callback(client.stop)
     client.connect(host=HOST, port=broker.port, tls=exchange.client_context(certificates))
     # The client connects in its thread while these, the largest imports, run.
-    from roboticks_tasks.sim.platform import api, web
+    from roboticks_tasks.sim.platform import api, presigned, web
     from roboticks_tasks.sim.platform.serving import ORGANIZATION, PROJECT, Platform
 
+    presigned.prepare(folder / directory.FILES)
     platform = Platform(
         store=database,
         certificates=certificates,
@@ -90,6 +91,7 @@ async def _start(
         mqtt_port=broker.port,
         broker=kind,
         publish=client.publish,
+        files=folder / directory.FILES,
     )
     listener = await ports.claim("HTTP", wanted=options.http_port, last=last_http)
     port = listener.getsockname()[1]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
+import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from roboticks_tasks.sim.platform import authority, parse
+from roboticks_tasks.sim.platform import authority, parse, store_tokens
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,6 +33,16 @@ SECRET_ONLY = FLEET
 ORGANIZATION = "local"
 PROJECT = "local"
 
+UPLOADS, DOWNLOADS = f"{API}/uploads/", f"{API}/downloads/"
+SIGNED = (UPLOADS, DOWNLOADS)
+"""Where a signature in the address is the credential, and no other."""
+
+INGESTION = re.compile(rf"{API}/organizations/[^/]+/projects/[^/]+/(ingest/[^/]+|test-runs/[^/]+/progress)")
+"""What an ingest token is good for."""
+
+INGEST_TOKEN = "roboticks.ingest-token"  # noqa: S105 - a name
+"""Where the request keeps the id of the ingest token that it came with."""
+
 BODY_LIMIT = 1_000_000
 PAGE_LIMIT = 100
 DEEPEST_PAGE = 1_000_000
@@ -43,7 +58,10 @@ TUNNEL = "roboticks.tunnel"
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """The parts that a route works with; `publish` sends (topic, payload object) to devices, False while it cannot."""
+    """The parts that a route works with; `publish` sends (topic, payload object) to devices, False while it cannot.
+
+    `files` is the folder of the files of test runs.
+    """
 
     store: Store
     certificates: authority.Files
@@ -53,6 +71,7 @@ class Platform:
     mqtt_port: int
     broker: str
     publish: Callable[[str, object], bool]
+    files: Path
 
 
 def platform_of(request: Request) -> Platform:
@@ -99,6 +118,9 @@ def refusal(scope: Scope, platform: Platform) -> tuple[int, str] | None:
     path = scope["path"]
     if path == HEALTH:
         return None
+    if path.startswith(SIGNED):
+        problem = unsigned(path, scope["query_string"], platform)
+        return (401, problem) if problem is not None else None
     problem = unauthorized(headers, platform, secret_only=path.startswith(SECRET_ONLY))
     if problem is not None:
         return 401, problem
@@ -121,10 +143,48 @@ def unauthorized(headers: dict[bytes, bytes], platform: Platform, *, secret_only
         scheme, _, key = bearer.partition(b" ")
         if scheme.lower() != b"bearer":
             return "wrong Authorization header: send Bearer and the API key"
+    if bearer is not None and key is not None and key.strip().startswith(store_tokens.PREFIX.encode()):
+        return None  # looked up in the store, by `Guard`
     if key is not None and not hmac.compare_digest(key.strip(), platform.api_key.encode()):
         return "wrong API key"
     if secret is None and key is None:
         return "missing credentials: send X-Project-Secret, X-API-Key or Authorization: Bearer"
+    return None
+
+
+def sign(api_key: str, path: str, expires: str) -> str:
+    """Return the signature of an address; whoever has no API key cannot make one."""
+    return hmac.new(api_key.encode(), f"{path}?{expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def unsigned(path: str, query: bytes, platform: Platform) -> str | None:
+    """Say what is wrong with the signature of an address."""
+    values = QueryParams(query)
+    expires, signature = values.get("expires", ""), values.get("signature", "")
+    right = sign(platform.api_key, path, expires)
+    if not hmac.compare_digest(signature.encode(), right.encode()):
+        return "the address is not signed by this platform"
+    if int(expires) < time.time():
+        return "the address has expired: ask for a new one"
+    return None
+
+
+async def ingest_token(scope: Scope, platform: Platform) -> tuple[int, str] | None:
+    """Look up the ingest token that a request came with, if any; return why it is refused, as (status, detail)."""
+    scheme, _, raw = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() != "bearer" or not raw.strip().startswith(store_tokens.PREFIX) or scope["path"] == HEALTH:
+        return None
+    if scope["path"].startswith(SIGNED):
+        return None
+    try:
+        found = await platform.store.read(store_tokens.admit, raw.strip())
+    except sqlite3.Error as error:
+        return 503, f"the platform cannot use its database: {error}"
+    if isinstance(found, str):
+        return 401, found
+    if not INGESTION.fullmatch(scope["path"]):
+        return 403, "an ingest token is good for sending results, and for nothing else"
+    scope[INGEST_TOKEN] = found
     return None
 
 
@@ -140,7 +200,9 @@ class Guard:
         if scope["type"] == "http" and (match := VIA.fullmatch(scope["path"])) and int(match["port"]) <= 65535:
             path = match["path"]
             scope = {**scope, "path": path, "raw_path": path.encode(), TUNNEL: int(match["port"])}
-        refused = refusal(scope, self.platform) if scope["type"] == "http" else None
+        refused = None
+        if scope["type"] == "http":
+            refused = refusal(scope, self.platform) or await ingest_token(scope, self.platform)
         if refused is None:
             await self.app(scope, receive, send)
         else:

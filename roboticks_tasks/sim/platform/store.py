@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from roboticks_tasks.sim.platform.store_tables import TEST_RUNS
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """Schema version in the file's user_version; a file with a higher one belongs to a newer program."""
 
 BUSY_SECONDS = 5.0
@@ -45,9 +47,12 @@ SCHEMA = (
         module TEXT NOT NULL, message TEXT NOT NULL, kept_at INTEGER NOT NULL, sequence INTEGER NOT NULL DEFAULT 0)""",
     "CREATE INDEX logs_of_session ON logs (session_id, timestamp, sequence)",
     "CREATE INDEX logs_of_device ON logs (device_id, timestamp, sequence)",
+    *TEST_RUNS,
     f"PRAGMA user_version = {VERSION}",
 )
 
+UPGRADE_2 = (*TEST_RUNS, f"PRAGMA user_version = {VERSION}")
+"""From version 2, which knew nothing of test runs."""
 
 UPGRADE = (
     "ALTER TABLE devices ADD COLUMN heard_at INTEGER",
@@ -57,7 +62,7 @@ UPGRADE = (
     "DROP INDEX logs_of_device",
     "CREATE INDEX logs_of_session ON logs (session_id, timestamp, sequence)",
     "CREATE INDEX logs_of_device ON logs (device_id, timestamp, sequence)",
-    f"PRAGMA user_version = {VERSION}",
+    *UPGRADE_2,
 )
 """From version 1, which had no order among messages of the same microsecond and no sessions presumed to have failed."""
 
@@ -108,7 +113,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables of the present version, or bring older ones up to it."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    for statement in {0: SCHEMA, 1: UPGRADE}.get(found, ()):
+    for statement in {0: SCHEMA, 1: UPGRADE, 2: UPGRADE_2}.get(found, ()):
         connection.execute(statement)
 
 

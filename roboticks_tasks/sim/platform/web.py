@@ -14,6 +14,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from roboticks_tasks.sim.platform.serving import UPLOADS
 from roboticks_tasks.sim.platform.throttle import Sparse
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ KEEP_ALIVE_SECONDS = 60
 LAST_ANSWERS_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 """How long a request may take to arrive, from its first byte to the last of its body."""
+
+UPLOAD_SECONDS = 600.0
+"""The same for a file that goes with a test run: it may be large, and its sender slow."""
 
 ANSWER_SECONDS = 30.0
 """How long a client may not read the answer that it has asked for."""
@@ -36,6 +40,7 @@ class Bounded(H11Protocol):
 
     _receiving: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
+    _is_upload = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request, or close one connection too many: uvicorn would only answer that there are."""
@@ -52,8 +57,13 @@ class Bounded(H11Protocol):
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             _cancel(self._receiving)
             self._receiving = None
+            self._is_upload = False
         elif self._receiving is None:
             self._receiving = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+        elif not self._is_upload and self.scope is not None and self.scope["path"].startswith(UPLOADS):
+            self._is_upload = True
+            self._receiving.cancel()
+            self._receiving = self.loop.call_later(UPLOAD_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; a request whose body turned out not to be is answered by nobody else."""
