@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from datetime import datetime
 from pathlib import Path
 
 from roboticks_tasks import __version__
@@ -80,6 +81,10 @@ def parser() -> argparse.ArgumentParser:
     _add_artifacts(status, "the run's folder (default: the profile's latest in test-output)")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--reap", action="store_true", help="tear down every run of yours on this machine that is dead")
+
+    _add_report(commands)
+    _add_upload(commands)
+    _add_history(commands)
 
     profiles = commands.add_parser("profiles", help="list the profiles, print their JSON schema, or write a new one")
     profiles.set_defaults(command="commands.show_profiles", what="list")
@@ -168,6 +173,64 @@ def _add_overrides(sub: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="multiply `timeouts` of the profile, for slow hardware",
     )
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "make a finished run's report.html and timeline anew, or print what was said during one of its tests"
+    report = _add(commands, "report", "report_commands.report.report", text)
+    _add_run(report)
+    report.add_argument("--test", metavar="NAME", help="print the timeline of the test whose name contains NAME")
+
+
+def _add_upload(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "send a finished run's results and files to the platform, as far as it does not have them yet"
+    upload = _add(commands, "upload", "report_commands.upload.upload", text)
+    _add_run(upload)
+    upload.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_run(sub: argparse.ArgumentParser) -> None:
+    """Add the folder of a finished run, as a word of its own."""
+    text = "the run's folder (default: the profile's latest in test-output)"
+    sub.add_argument("run", type=_folder, nargs="?", metavar="RUN", help=text)
+
+
+def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "show what the runs of this machine tell together: slow steps, flaky tests, flaky boards"
+    history = _add(commands, "history", "report_commands.history.history", text)
+    history.set_defaults(profile=None)
+    history.add_argument("--last", type=_positive, metavar="N", help="only the N latest runs, and list them all")
+    history.add_argument(
+        "--since", type=_date, metavar="DATE", help="only runs from then on: 2026-11-22, or with a time"
+    )
+    history.add_argument("--json", action="store_true", help="for programs")
+    history.add_argument("--html", type=_folder, metavar="FILE", help="write a page with plots")
+    history.add_argument(
+        "--import", dest="imported", type=_folder, nargs="+", metavar="JUNIT", help="add a run for each JUnit file"
+    )
+    history.add_argument("--commit", metavar="SHA", help="which all of them tested, with a clean tree")
+    history.add_argument("--board", metavar="ID", help="which all of them ran on")
+    history.add_argument("--prune", type=_days, metavar="DAYS", help="forget the runs that began more days ago")
+
+
+def _positive(word: str) -> int:
+    if not word.isascii() or not word.isdecimal() or not 0 < int(word[:10]) <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1 to {LONGEST}")
+    return int(word)
+
+
+def _days(word: str) -> float:
+    days = float(word)
+    if not 0 <= days <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{word} is not a number of days from 0 to {LONGEST}")
+    return days
+
+
+def _date(word: str) -> datetime:
+    try:
+        return datetime.fromisoformat(word).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a date like 2026-11-22 or 2026-11-22T14:30") from error
 
 
 def _add_new_profile(whats: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -60,11 +60,12 @@ def _public(text: str, options: argparse.Namespace) -> str:
     from roboticks_tasks.backend.secrets import redactor_of
     from roboticks_tasks.console import printable
     from roboticks_tasks.profiles import load_profile
+    from roboticks_tasks.reporting.ci_log import fit_for_log
 
     profile = None
     with suppress(Exception):
         profile = load_profile(options.profile)
-    return printable(redactor_of(profile).text(text), keep="\n\t")
+    return fit_for_log(printable(redactor_of(profile).text(text), keep="\n\t"), os.environ)
 
 
 def _repair_streams() -> None:

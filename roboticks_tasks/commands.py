@@ -26,13 +26,16 @@ from roboticks_tasks.events import Event, RunStarted, Sink, fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.run import OUTPUT, lease_of, need
 from roboticks_tasks.lifecycle.salvage import await_guard, clear_board
+from roboticks_tasks.lifecycle.support.clock import read_clock
 from roboticks_tasks.lifecycle.support.record import Record
 from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.models import TeardownReport
 from roboticks_tasks.profiles import Profile, board_of, candidates, find_profiles, load_profile
 from roboticks_tasks.profiles.schema import profile_schema
+from roboticks_tasks.publishing import publish
 from roboticks_tasks.reporting.summary import summarise
 from roboticks_tasks.signals import Interruption
+from roboticks_tasks.targets import open_target
 
 
 def hil_test(options: argparse.Namespace) -> int:
@@ -134,7 +137,7 @@ def run_teardown(options: argparse.Namespace) -> int:
         if run.guard is not None and not (artifacts / state.RESULT_FILE).exists():
             record.note_death()  # a whole run that nobody has judged: it was killed together with its guard
         if _has_verdict(record.run):
-            result = record.finish()
+            result = publish(leased, artifacts, record.finish(), hurry=interruption.received is not None)
             if result.verdict != Verdict.PASSED:
                 pipeline.print_dm_logs(artifacts)
             say(summarise(result, artifacts))
@@ -197,7 +200,9 @@ def _ensure_binary(profile: Profile, record: Record, artifacts: Path) -> int:
 def _launch_dm(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     binary = need(record.run.binary, "ensure-binary")
     backend = record.step(lifecycle.ensure_backend, profile, artifacts=artifacts)
-    record.step(lifecycle.launch_dm, profile, binary, backend, artifacts=artifacts)
+    with open_target(profile) as target:
+        record.step(lifecycle.launch_dm, profile, binary, backend, artifacts=artifacts, target=target)
+        record.note_clock(read_clock(target))
     return EXIT_PASSED
 
 
@@ -227,7 +232,14 @@ def _deploy(profile: Profile, record: Record, artifacts: Path, options: argparse
 def _pytest_session(profile: Profile, record: Record, artifacts: Path, options: argparse.Namespace) -> int:
     session = need(record.run.session, "await-session")
     result = record.step(
-        lifecycle.pytest_session, profile, session, artifacts=artifacts, args=options.rest, dm=record.run.dm
+        lifecycle.pytest_session,
+        profile,
+        session,
+        artifacts=artifacts,
+        args=options.rest,
+        dm=record.run.dm,
+        bus=record.run.deployment.bus if record.run.deployment else None,
+        board=record.run.board,
     )
     return EXIT_PASSED if result.ok else EXIT_TESTS_FAILED
 
@@ -257,6 +269,7 @@ def show_profiles(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> Profile:
     signals.end_with_parent(os.environ)
+    os.environ["ROBOTICKS_TIMEOUT_MULTIPLIER"] = str(options.timeout_multiplier)  # the tests' own limits grow with it
     overrides = {key: value for key, value in vars(options).items() if "." in key or key == "backend"}
     return load_profile(options.profile, overrides=overrides, timeout_multiplier=options.timeout_multiplier)
 

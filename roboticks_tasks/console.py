@@ -14,6 +14,7 @@ from typing import TextIO
 
 from roboticks_tasks.events import Event, StepFinished, StepStarted
 from roboticks_tasks.redaction import NOTHING, Redactor
+from roboticks_tasks.reporting.ci_log import fit_for_log
 
 LOGGER = "roboticks_tasks"
 DEVICE_LOGGER = "roboticks_tasks.device"
@@ -34,10 +35,10 @@ class Formatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, or a few of ours; whatever a device sent, no control character gets through."""
+        """Return one line, or a few of ours; whatever a device sent, nothing obeys it that shows it."""
         if record.name == DEVICE_LOGGER:
-            return printable(self._redactor.text(self._device.format(record)))
-        return printable(self._redactor.text(super().format(record)), keep="\n\t")
+            return _shown(self._redactor.text(self._device.format(record)))
+        return _shown(self._redactor.text(super().format(record)), keep="\n\t")
 
 
 class LogFile(logging.FileHandler):
@@ -114,10 +115,14 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
 
 
+def _shown(text: str, *, keep: str = "") -> str:
+    return fit_for_log(printable(text, keep=keep), os.environ)
+
+
 def say(text: str, *, redactor: Redactor = NOTHING) -> None:
     """Print a result; a reader that has gone away does not change how the command ends."""
     try:
-        print(printable(redactor.text(text), keep="\n\t"), flush=True)
+        print(_shown(redactor.text(text), keep="\n\t"), flush=True)
     except OSError:
         # What could not be printed is still in the buffer, and would be tried again, in vain, at the very end.
         with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:

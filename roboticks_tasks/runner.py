@@ -20,6 +20,7 @@ from roboticks_tasks.events import fan_out, write_jsonl
 from roboticks_tasks.lifecycle import pipeline
 from roboticks_tasks.lifecycle.support.result import refuse
 from roboticks_tasks.profiles import Profile, load_profile
+from roboticks_tasks.reporting.ci_log import fit_for_log
 
 PROFILE = "runner"
 """The profile that means what the platform's own runner does; ROBOTICKS_PROFILE names another one, and
@@ -39,7 +40,8 @@ def main() -> NoReturn:
     try:
         code = run()
     except BaseException as error:  # whatever it is, the runner has to end, and to say why
-        print(f"Test run failed: {type(error).__name__}: {redactor_of().text(str(error))}", file=sys.stderr)
+        said = f"Test run failed: {type(error).__name__}: {redactor_of().text(str(error))}"
+        print(fit_for_log(said, os.environ), file=sys.stderr)
     finally:
         _flush()
         os._exit(code)

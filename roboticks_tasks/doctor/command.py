@@ -18,6 +18,7 @@ from roboticks_tasks.doctor.report import document, table
 from roboticks_tasks.lifecycle.run import OUTPUT
 from roboticks_tasks.profiles import load_profile
 from roboticks_tasks.redaction import Redactor
+from roboticks_tasks.reporting.ci_log import fit_for_log
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -39,6 +40,7 @@ def doctor(options: argparse.Namespace) -> int:
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         text = table(diagnosis, width=shutil.get_terminal_size((120, 24)).columns, colour=colour)
+        text = fit_for_log(text, os.environ)
     _say(text)
     return diagnosis.exit_code
 

@@ -224,6 +224,10 @@ class DeviceManagerSpec(Value, frozen=True, kw_only=True):
     registration_pattern: Annotated[str, Meta(description="regular expression with a group dsn; our guess")] = (
         r'"dsn"\s*:\s*"(?P<dsn>[^"]+)"'
     )
+    certificate_file: Annotated[
+        str,
+        Meta(description="the device's certificate, PEM or DER; /etc/roboticks is documented, the name is our guess"),
+    ] = "/etc/roboticks/device.crt"
     control: Control = Control()
 
 
@@ -257,6 +261,9 @@ class SuiteSpec(Value, frozen=True, kw_only=True):
 
     command: Annotated[str, Meta(min_length=1, description="ROBOTICKS_TEST_COMMAND")] = "pytest tests/ -v"
     timeout: Annotated[float, Meta(gt=0, le=LONGEST, description="seconds (ROBOTICKS_TEST_TIMEOUT)")] = 3600
+    destructive: Annotated[
+        bool, Meta(description="run the tests marked `destructive` too, which may wear or wreck a board")
+    ] = False
 
 
 class Timeouts(Value, frozen=True, kw_only=True):
@@ -281,6 +288,19 @@ class LocalPlatform(Value, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class Upload(Value, frozen=True, kw_only=True):
+    """What is sent to the platform when a run is over; `roboticks-tasks upload` sends it whatever is said here."""
+
+    results: Annotated[
+        Literal["auto", "always", "never"],
+        Meta(description="results.xml; auto: to the local platform, to a remote one nothing leaves this machine"),
+    ] = "auto"
+    files: Annotated[
+        Literal["failed", "always", "never"],
+        Meta(description="logs, report and attachments, with the results; failed: of runs that have not passed"),
+    ] = "failed"
+
+
 class Profile(Value, frozen=True, kw_only=True):
     """One kind of hardware: how to reach it, what runs on it, which tests decide."""
 
@@ -300,3 +320,4 @@ class Profile(Value, frozen=True, kw_only=True):
     tests: SuiteSpec = SuiteSpec()
     timeouts: Timeouts = Timeouts()
     local_platform: LocalPlatform = LocalPlatform()
+    upload: Upload = Upload()

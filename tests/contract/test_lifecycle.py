@@ -190,7 +190,7 @@ def test_a_junit_file_of_yesterday_is_no_verdict_of_today(robot: Robot, tmp_path
     profile = msgspec.structs.replace(robot.profile, tests=suite)
     with pytest.raises(NoVerdictError, match="it left no JUnit file"):
         rt.pytest_session(profile, Session(id=SESSION, dsn="WR-001", source="log"), artifacts=robot.artifacts)
-    assert "<error" in (robot.artifacts / "results.xml").read_text()
+    assert "<error" in (robot.artifacts / "pytest.xml").read_text()
 
 
 def test_a_state_file_may_say_more_than_we_know(robot: Robot) -> None:

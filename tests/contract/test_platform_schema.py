@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
 import pytest
 
 from roboticks_tasks.sim.platform import api, openapi, routes
 from tests.contract.platform_process import Device, Platform, running
+from tests.contract.results import case, ingest, upload_address
 
 DOCUMENT = "/api/v1/openapi.json"
 EXAMPLES, SEED = 8, 20_261_122
@@ -24,6 +26,7 @@ warnings.fail-on = ["missing_auth"]
 [parameters]
 device = "{kept}"
 session = "{session}"
+run = "{run}"
 "query.dsn" = "{kept}"
 
 [[operations]]
@@ -34,6 +37,27 @@ parameters = {{ device = "{doomed}", session = "{doomed_session}" }}
 # No generator knows how to sign a certificate request.
 include-path-regex = "/fleet/register$"
 checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+# Nor writes a JUnit file, or one of the size that was announced.
+include-path-regex = "/(ingest/junit|uploads/.file.)$"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path-regex = "/ingest-tokens/.token.$"
+parameters = {{ token = "{token}" }}
+
+[[operations]]
+include-path-regex = "/files/download$"
+parameters = {{ "query.path" = "{path}" }}
+
+[[operations]]
+include-path-regex = "/uploads/.file.$"
+parameters = {{ file = "{upload[0]}", "query.expires" = {upload[1]}, "query.signature" = "{upload[2]}" }}
+
+[[operations]]
+include-path-regex = "/downloads/.file.$"
+parameters = {{ file = "{download[0]}", "query.expires" = {download[1]}, "query.signature" = "{download[2]}" }}
 """
 
 
@@ -100,6 +124,32 @@ def test_what_does_not_exist_is_not_told_to_strangers(platform: Platform) -> Non
         assert platform.call("GET", path, headers={}).status_code == 401, path
 
 
+def a_test_run(platform: Platform) -> dict[str, Any]:
+    """Have a test run with a file, an ingest token, and an address for another file; return their names."""
+    kept, other = (upload_address(platform, "x.log", 3) for _ in range(2))
+    posted = platform.http.post(kept["url"], data=kept["fields"], files={"file": ("x.log", b"log")})
+    assert posted.status_code == 204, posted.text
+    run = ingest(platform, f"<testsuites>{case('a', attach={'logs': kept['s3_uri']})}</testsuites>")["test_run_id"]
+    path = platform.get(f"test-runs/{run}/files")["files"][0]["key"]
+    response = platform.call("GET", f"test-runs/{run}/files/download", params={"path": path})
+    address = response.json()["download_url"]
+    token = platform.call("POST", "ingest-tokens", json={"name": "ci"}).json()["id"]
+    return {
+        "run": run,
+        "path": path,
+        "token": token,
+        "upload": signed_parts(other["url"]),
+        "download": signed_parts(address),
+    }
+
+
+def signed_parts(url: str) -> tuple[str, str, str]:
+    """Return the file, the time and the signature of a signed address."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return parts.path.rpartition("/")[2], query["expires"][0], query["signature"][0]
+
+
 def test_the_server_keeps_to_its_document_whatever_it_is_sent(platform: Platform, tmp_path: Path) -> None:
     """schemathesis, as its users run it: documented, off the edge, and through one another's ids."""
     kept, doomed = Device(platform, tmp_path, "kept"), Device(platform, tmp_path, "doomed")
@@ -111,7 +161,9 @@ def test_the_server_keeps_to_its_document_whatever_it_is_sent(platform: Platform
             )
             ids.append(connection.create()["session_id"])
     (tmp_path / "schemathesis.toml").write_text(
-        CONFIGURATION.format(kept=kept.dsn, doomed=doomed.dsn, session=ids[0], doomed_session=ids[1])
+        CONFIGURATION.format(
+            kept=kept.dsn, doomed=doomed.dsn, session=ids[0], doomed_session=ids[1], **a_test_run(platform)
+        )
     )
     done = subprocess.run(
         [

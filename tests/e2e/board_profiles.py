@@ -24,6 +24,7 @@ def manager(kind: str, root: Path, *, more: str = "") -> str:
 kind = "{kind}"
 root = "{root}"
 registration_file = "{{root}}/etc/roboticks/registration.json"
+certificate_file = "{{root}}/etc/roboticks/device.crt"
 {more}
 """
 

@@ -18,7 +18,9 @@ from tests.e2e.board_profiles import manager, over_serial, over_ssh
 ARTIFACTS = {
     "device-manager.log",
     "events.jsonl",
+    "lifecycle.xml",
     "pytest.log",
+    "pytest.xml",
     "result.json",
     "results.xml",
     "run.json",

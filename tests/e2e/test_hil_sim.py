@@ -53,6 +53,8 @@ def test_the_run_folder_has_everything(whole_run: Done, shared_bench: Bench) -> 
         "pytest.log",
         "result.json",
         "results.xml",
+        "pytest.xml",
+        "lifecycle.xml",
         "run.json",
         "test-run.log",
     } <= names
@@ -69,11 +71,12 @@ def test_the_result_names_device_session_compositions_and_each_step(whole_run: D
 
 
 def test_the_junit_file_carries_the_verdict(whole_run: Done, shared_bench: Bench) -> None:
-    suite = ElementTree.parse(shared_bench.latest / "results.xml").getroot().find("testsuite")
-    assert suite is not None
-    properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    steps, tests = ElementTree.parse(shared_bench.latest / "results.xml").getroot().findall("testsuite")
+    properties = {each.get("name"): each.get("value") for each in steps.iter("property")}
     assert properties["roboticks_tasks.verdict"] == "passed"
-    assert len(suite.findall("testcase")) == 6
+    assert [case.get("name") for case in steps.findall("testcase")] == STEPS
+    assert len(tests.findall("testcase")) == 6
+    assert (shared_bench.latest / "pytest.xml").read_text().count("<testcase") == 6
 
 
 def test_the_events_tell_the_whole_story(whole_run: Done, shared_bench: Bench) -> None:
@@ -132,7 +135,9 @@ def test_a_failed_step_is_remembered_until_teardown_gives_the_verdict(bench: Ben
     assert bench.run("launch-dm", variables={"ROBOTICKS_SIM_FAULT": "dies-at-start"}).code == 11
     done = bench.run("teardown")
     assert done.code == 0
-    assert "bench-error: the device manager ended as soon as it was started" in done.out
+    assert re.search(
+        r"^bench-error: The bench .* the device manager ended as soon as it was started", done.out, re.MULTILINE
+    )
     assert "simulated fault: dies-at-start" in done.err
     assert (bench.result()["exit_code"], bench.result()["verdict"]) == (11, "bench-error")
 

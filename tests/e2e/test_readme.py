@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 import roboticks_tasks
-from roboticks_tasks import errors
+from roboticks_tasks import errors, pytest_plugin
 from roboticks_tasks.arguments import KEEP, parser
 from roboticks_tasks.lifecycle.support.group import INTERRUPT_GRACE
 from roboticks_tasks.lifecycle.support.record import FIELDS
 from roboticks_tasks.profiles.files import ENVIRONMENT
 from roboticks_tasks.profiles.values import Profile
-from roboticks_tasks.pytest_plugin import bus, deployment, device, platform, session
 from roboticks_tasks.redaction import LEAST
 from tests.e2e.bench import Bench
 from tests.faults.campaign import HEAD
@@ -27,7 +26,11 @@ from tests.faults.injections import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIXTURES = {"device": device, "session": session, "deployment": deployment, "platform": platform, "bus": bus}
+FIXTURES = {
+    name
+    for name, value in vars(pytest_plugin).items()
+    if isinstance(value, type(pytest_plugin.device)) and not name.startswith("roboticks_")
+}
 
 
 def section(title: str) -> str:
@@ -124,7 +127,10 @@ def test_the_table_of_variables_is_true() -> None:
 
 
 def test_the_table_of_fixtures_is_complete() -> None:
-    assert [row.strip("`") for row in first_column(section("Your tests"))] == list(FIXTURES)
+    rows = [row.strip("`") for row in first_column(section("Your tests"))]
+    fixtures, markers = rows[: len(FIXTURES)], [row.partition("(")[0] for row in rows[len(FIXTURES) + 2 :]]
+    assert set(fixtures) == FIXTURES
+    assert markers == [line.partition(":")[0].partition("(")[0] for line in pytest_plugin.MARKERS]
 
 
 def test_every_room_is_in_the_table_of_rooms() -> None:
@@ -136,7 +142,7 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
 
 def test_every_file_and_link_that_readme_names_exists() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        assert (ROOT / target.partition("#")[0]).exists(), target
     for path in re.findall(r"`((?:roboticks_tasks|hardware_profiles|tests)/[\w/.]+\.\w+)`", README):
         assert (ROOT / path).exists(), path
 

@@ -36,6 +36,11 @@ def test_the_wheel_has_what_a_run_needs(wheel: Path) -> None:
         "roboticks_tasks/hardware_profiles/profile.schema.json",
         "roboticks_tasks/sim/hello_world/deployment/HelloWorldComposition/composition.yaml",
         "roboticks_tasks/sim/hello_world/hil/test_hello_world.py",
+        "roboticks_tasks/history/page.html.j2",
+        "roboticks_tasks/history/page.css",
+        "roboticks_tasks/reporting/page/page.html.j2",
+        "roboticks_tasks/reporting/page/page.css",
+        "roboticks_tasks/reporting/page/page.js",
     } <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"roboticks_tasks"}
 

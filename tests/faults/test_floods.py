@@ -127,4 +127,4 @@ def test_tests_that_flood_are_shown_whole_and_their_log_keeps_both_ends(bench: B
     shown = (bench.folder / "stdout").stat().st_size - len(done.out[done.out.rindex(b"passed: ") :])
     assert len(log) - len(found.group()) + int(found.group(1)) == shown
     assert [name for name in sizes(bench.latest) if name.startswith(".")] == []
-    assert next(ElementTree.parse(bench.latest / "results.xml").iter("testcase")).get("name") == "test_prints"
+    assert next(ElementTree.parse(bench.latest / "pytest.xml").iter("testcase")).get("name") == "test_prints"

@@ -225,7 +225,7 @@ def test_nothing_of_a_run_in_which_everybody_prints_all_that_they_know_shows_a_s
     folder = bench.latest_of(profile)
     assert done.code == 1, done.sentence
     assert bench.result(folder)["tests"]["failed"] == 3
-    for name in ("pytest.log", "results.xml", "device-manager.log"):
+    for name in ("pytest.log", "pytest.xml", "results.xml", "device-manager.log"):
         assert (folder / name).read_text().count(MARK) >= 10, name
     if profile == "serial":
         assert MARK in (folder / "console.log").read_text()

@@ -191,7 +191,7 @@ def test_a_signal_ends_a_run_in_order(bench: Bench, way: Way, number: signal.Sig
     assert_cancelled(bench, 128 + told)
     result = bench.result()
     assert_torn_down({part["name"]: (part["ok"], part["detail"]) for part in result["teardown"]["parts"]})
-    assert passed(bench.latest / "results.xml") == ["test_passes"]
+    assert passed(bench.latest / "pytest.xml") == ["test_passes"]
     assert (bench.folder / "marks").read_text() == bench.state()["run_id"]
 
 
@@ -263,7 +263,7 @@ def test_a_signal_in_the_teardown_of_a_run_that_passed_is_told_and_breaks_nothin
         send(process, number, "group")
     assert ended(bench, process) == 129, (bench.folder / "output").read_text()
     assert_cancelled(bench, 129)
-    assert passed(bench.latest / "results.xml") == ["test_passes"]
+    assert passed(bench.latest / "pytest.xml") == ["test_passes"]
 
 
 def child_of(process: subprocess.Popen[bytes]) -> int:
