@@ -137,7 +137,7 @@ def run_teardown(options: argparse.Namespace) -> int:
         if run.guard is not None and not (artifacts / state.RESULT_FILE).exists():
             record.note_death()  # a whole run that nobody has judged: it was killed together with its guard
         if _has_verdict(record.run):
-            result = publish(leased, artifacts, record.finish(), hurry=interruption.received is not None)
+            result = publish(leased, artifacts, record.finish(), interruption=interruption)
             if result.verdict != Verdict.PASSED:
                 pipeline.print_dm_logs(artifacts)
             say(summarise(result, artifacts))

@@ -90,9 +90,17 @@ def _sweep(path: Path) -> None:
     """Remove the temporary files of writers that were killed."""
     for left in path.parent.glob(f".{path.name}.*.new"):
         pid = left.name.removesuffix(".new").rpartition(".")[2]
-        if pid.isdecimal() and not Path("/proc", pid).exists():
+        if pid.isdecimal() and not _lives(pid):
             with suppress(OSError):
                 left.unlink()
+
+
+def _lives(pid: str) -> bool:
+    """Tell whether a process can still write: one whose parent does not know yet that it is dead has no arguments."""
+    try:
+        return bool(Path("/proc", pid, "cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def _sync(folder: Path) -> None:

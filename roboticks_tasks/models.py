@@ -203,12 +203,16 @@ class TeardownReport(Value, frozen=True, kw_only=True):
 
 
 class StepResult(Value, frozen=True, kw_only=True):
-    """How one step of a run ended; duration in seconds. A failed one says which code and verdict it gives the run."""
+    """How one step of a run ended; duration in seconds. A failed one says which code and verdict it gives the run.
+
+    `error` says it whole; `remedy` is the end of it that says what to try.
+    """
 
     name: str
     outcome: Literal["ok", "failed", "cancelled"]
     duration: float
     error: str | None = None
+    remedy: str | None = None
     exit_code: int = 0
     verdict: str | None = None
 

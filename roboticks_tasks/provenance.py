@@ -57,7 +57,7 @@ SYSTEMS = (
         sign="TF_BUILD",
         name="azure-pipelines",
         commit=("BUILD_SOURCEVERSION",),
-        branch=("SYSTEM_PULLREQUEST_SOURCEBRANCH", "BUILD_SOURCEBRANCHNAME"),
+        branch=("SYSTEM_PULLREQUEST_SOURCEBRANCH", "BUILD_SOURCEBRANCH"),
         pull_request=("SYSTEM_PULLREQUEST_PULLREQUESTNUMBER", "SYSTEM_PULLREQUEST_PULLREQUESTID"),
         job=("SYSTEM_JOBDISPLAYNAME", "AGENT_JOBNAME"),
     ),
@@ -94,10 +94,11 @@ def provenance(environ: Mapping[str, str], directory: Path) -> Provenance:
     def word(names: tuple[str, ...]) -> str | None:
         return next((environ[name] for name in names if environ.get(name)), None)
 
+    named = re.sub(r"\Arefs/(heads|tags)/", "", word(system.branch) or "")  # Azure writes it in full
     # A job may check out another repository than the one that has triggered it: what is on disk is what is tested.
     return Provenance(
         commit=commit or word(system.commit),
-        branch=word(system.branch) or branch,
+        branch=named or branch,
         is_dirty=dirty,
         pull_request=_number(word(system.pull_request)),
         ci=system.name,
@@ -127,7 +128,8 @@ def _number(word: str | None) -> int | None:
 
 def _ask_git(directory: Path) -> tuple[str | None, str | None, bool | None]:
     """Return commit, branch and whether tracked files have been changed; None where git cannot say."""
-    words = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    # Not even to refresh the index: who is killed with its lock in his hands leaves a tree in which git does nothing.
+    words = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
         done = subprocess.run(
             words, cwd=directory, capture_output=True, timeout=PATIENCE, check=True, stdin=subprocess.DEVNULL

@@ -114,21 +114,30 @@ def join_local(backend: BackendRef, process: Process, *, run: Path) -> None:
 
 @contextmanager
 def in_use(backend: BackendRef | None, *, run: Path) -> Iterator[None]:
-    """Have a local platform stay for the block, whoever else leaves it; this process uses it under the name `run`."""
+    """Have a local platform stay for the block, whoever else leaves it; this process uses it under the name `run`.
+
+    Where that cannot be had the block goes on without: nothing is raised, and nobody waits long.
+    """
     if backend is None or backend.directory is None:
         yield
         return
     directory = Path(backend.directory)
     pid, started = users.own_process()
     try:
-        with users.exclusive(directory):
+        with _warned(), users.exclusive(directory, timeout=ANSWER_TIMEOUT):
             users.join(directory, run, pid=pid, started=started)
         yield
     finally:
-        try:
+        with _warned():
             release_local(directory, run=run)
-        except BackendError as error:
-            log.warning("%s", error)
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    try:
+        yield
+    except (BackendError, OSError) as error:
+        log.warning("the local platform may end too early, or not at all: %s", error)
 
 
 def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
@@ -140,7 +149,7 @@ def release_local(directory: Path, *, run: Path, grace: float = 2.0) -> str:
         return "none was started"
     with users.exclusive(directory, timeout=grace):
         if users.leave(directory, run):
-            return "left running: another run uses it"
+            return "left running: it is still in use"
         address = _running(directory)
         if address is None:
             return "not running"

@@ -61,6 +61,8 @@ def join(directory: Path, run: Path, *, pid: int, started: int) -> None:
 def leave(directory: Path, run: Path) -> bool:
     """Forget the run in folder `run` and every dead one; return whether another living run is left."""
     _mark(directory, run).unlink(missing_ok=True)
+    for half in (directory / "users").glob("*.new"):  # of a process that was killed: whoever lives would have the lock
+        half.unlink(missing_ok=True)
     others = False
     for path in (directory / "users").glob("*.json"):
         if any(processes.is_alive(pid, started) for pid, started in _read(path).processes):

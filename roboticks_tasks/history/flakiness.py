@@ -2,8 +2,11 @@
 
 What is compared is one change: the same commit, from a clean tree, under one profile. A test that failed in some of its
 runs there and passed in others has *disagreed*; the code was the same, so it is the test or the board. A test that
-always failed there is broken, which is the change's doing, and says nothing here. It is the first attempt that counts:
-a test that passed when it was run again has disagreed as well.
+failed there in four of five runs or more is broken, which is the change's doing, and says nothing here. It is the first
+attempt that counts: a test that passed when it was run again has disagreed as well.
+
+Runs of one change on one board follow each other, and an outage spoils all that it lasts for: failures in a row there
+count once. Nor does a test disagree more often at a change than it passes there.
 
 - A **board** is flaky when, of the runs of the same changes in which a test disagreed, more were on it than its share
   of those runs makes likely. This is the Cochran-Mantel-Haenszel comparison of one board with all others, with changes
@@ -11,8 +14,8 @@ a test that passed when it was run again has disagreed as well.
   hypergeometrics. Its bench errors are compared in the same way.
 - A **test** is flaky when, on the boards that are not, it disagrees more often than chance does: a binomial test of
   its failures among its runs against the rate of the tests that are not flaky, or one in 200 where they have less.
-- A test that fails always on one board, and hardly ever on the others, for the same changes, is **board-specific**:
-  neither the test nor the board is flaky; something is missing there.
+- A test that nearly always fails on one board, and hardly ever on the others, for the same changes, is
+  **board-specific**: neither the test nor the board is flaky; something is missing there.
 
 Both kinds are named where the probability is below 0.001 after Holm's correction for the number of boards or tests, and
 the rate is twice that of the others. Whose failures belong to a board do not count against a test, and the other way
@@ -24,10 +27,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from roboticks_tasks.history.always import Broken, Specific, add_up, find_broken, find_specific, tells
+from roboticks_tasks.history.always import Broken, Key, Specific, add_up, find_broken, find_specific, has_passed
 from roboticks_tasks.history.chances import at_least, holm
 from roboticks_tasks.history.comparing import TIMES, Rate, compare, order
-from roboticks_tasks.history.rows import Cell, Failure, Table
+from roboticks_tasks.history.rows import Cell, Failure, Ran, Table
 
 NOISE = 0.005
 """Rate at which any test may disagree: no bench is better than that."""
@@ -53,49 +56,89 @@ class Findings(NamedTuple):
 def find(table: Table) -> Findings:
     """Return what is flaky, what is specific to a board, and what is broken."""
     totals = add_up(table.cells)
-    mixed = {key for key, (runs, failed, rescued, _) in totals.items() if failed and (failed < runs or rescued)}
-    disagreed = [each for each in table.failures if each.rescued or (each.change and (each.test, each.change) in mixed)]
-    specific = find_specific(table, disagreed, totals)
+    failures = [each for each in table.failures if each.rescued or (each.change and has_passed(totals[_key(each)]))]
+    crowded = _crowded(table, failures)
+    table = table._replace(cells=_without(table.cells, [each for each in failures if each.run in crowded]))
+    specific = find_specific(table, [each for each in failures if each.run not in crowded], totals)
     own = {(each.test, each.board) for each in specific}
-    disagreed = [each for each in disagreed if (each.test, each.board) not in own]
-    cells = [cell for cell in table.cells if (cell.test, cell.board) not in own and tells(cell, totals)]
+    cells = [cell for cell in table.cells if (cell.test, cell.board) not in own]
+    places, latest = find_broken(table, add_up(cells))
+    disagreed = [each for each in failures if (each.test, each.board) not in own and _key(each) not in places]
+    before = _before([ran for ran in table.runs if ran.cases])
+    once = _once(disagreed, before)
+    of_tests = [each for each in once if each.run not in crowded]
     # What ran on one board alone tells nothing of it.
-    shared = [each for each in disagreed if totals[each.test, each.change][3] > 1]
+    of_boards = [each for each in once if totals[_key(each)][3] > 1]
     flaky: set[int] = set()
     boards: list[Rate] = []
     tests: list[Rate] = []
     for _ in range(ROUNDS):
-        boards = _boards(table, {each.run for each in shared if each.test not in flaky})
+        boards = _compare(
+            [ran for ran in table.runs if ran.cases], {each.run for each in of_boards if each.test not in flaky}
+        )
         bad = {each.number for each in boards if each.is_named}
-        tests = _tests(table, cells, disagreed, bad)
+        tests = _tests(cells, of_tests, bad)
         found = {each.number for each in tests if each.is_named}
         if found == flaky:
             break
         flaky = found
-    bench = compare(
-        Counter((ran.change, ran.board) for ran in table.runs if ran.counts),
-        Counter((ran.change, ran.board) for ran in table.runs if ran.bench_error),
-    )
-    return Findings(boards, bench, tests, specific, find_broken(table, totals), disagreed)
+    counted = [ran for ran in table.runs if ran.counts]
+    errors = {ran.id for ran in counted if ran.bench_error}
+    before = _before(counted)
+    bench = _compare(counted, {run for run in errors if before[run] not in errors})
+    return Findings(boards, bench, tests, specific, latest, disagreed)
 
 
-def _boards(table: Table, runs: set[int]) -> list[Rate]:
-    """Compare each board's runs in which a test disagreed with the others'."""
-    with_tests = [ran for ran in table.runs if ran.cases]
+def _without(cells: list[Cell], failures: list[Failure]) -> list[Cell]:
+    """Return the cells as if these failures had never been."""
+    lost = Counter((each.test, each.change, each.board) for each in failures if not each.rescued)
+    if not lost:
+        return cells
+    less = (cell._replace(runs=cell.runs - n, failed=cell.failed - n) for cell in cells for n in (lost[cell[:3]],))
+    return [cell for cell in less if cell.runs]
+
+
+def _key(failure: Failure) -> Key:
+    return failure.test, failure.change
+
+
+def _compare(runs: list[Ran], hits: set[int]) -> list[Rate]:
+    """Compare how many of each board's runs are `hits` with the others'."""
     return compare(
-        Counter((ran.change, ran.board) for ran in with_tests),
-        Counter((ran.change, ran.board) for ran in with_tests if ran.id in runs),
+        Counter((ran.change, ran.board) for ran in runs),
+        Counter((ran.change, ran.board) for ran in runs if ran.id in hits),
     )
 
 
-def _tests(table: Table, cells: list[Cell], disagreed: list[Failure], bad: set[int]) -> list[Rate]:
+def _before(runs: list[Ran]) -> dict[int, int]:
+    """Return the run before each one, of the same change on the same board; 0 for the first."""
+    before: dict[int, int] = {}
+    last: dict[tuple[int, int], int] = {}
+    for ran in runs:
+        place = ran.change, ran.board
+        before[ran.id] = last.get(place, 0)
+        last[place] = ran.id
+    return before
+
+
+def _once(failures: list[Failure], before: dict[int, int]) -> list[Failure]:
+    """Return the failures without those that follow one of the same test, of the same change on the same board."""
+    bad = {(each.run, each.test) for each in failures if not each.rescued}
+    return [each for each in failures if each.rescued or (before.get(each.run), each.test) not in bad]
+
+
+def _tests(cells: list[Cell], disagreed: list[Failure], bad: set[int]) -> list[Rate]:
     """Compare how often each test disagrees on the boards that are not `bad` with what chance does."""
     trials: Counter[int] = Counter()
+    passed: Counter[Key] = Counter()
     for test, change, board, runs, failed, rescued in cells:
         if board not in bad:
-            trials[test] += runs if change else runs - failed + rescued
-    crowded = _crowded(table, disagreed)
-    hits = Counter(each.test for each in disagreed if each.board not in bad and each.run not in crowded)
+            passes = runs - failed + rescued
+            passed[test, change] += passes
+            trials[test] += runs if change else passes
+    hits: Counter[int] = Counter()
+    for key, count in Counter(_key(each) for each in disagreed if each.board not in bad).items():
+        hits[key[0]] += min(count, passed[key])
     named: set[int] = set()
     rates: list[Rate] = []
     for _ in range(ROUNDS):  # what is named is no measure for the others

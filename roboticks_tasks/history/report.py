@@ -64,6 +64,7 @@ def look(history: History, window: Window) -> Looked:
                 test=table.tests[each.test],
                 board=table.boards[each.board],
                 failed=each.failed,
+                runs=each.runs,
                 commits=each.changes,
                 others_failed=each.others_failed,
                 others_runs=each.others_runs,
@@ -71,7 +72,9 @@ def look(history: History, window: Window) -> Looked:
             for each in found.specific
         ),
         broken=tuple(
-            BrokenLine(test=table.tests[each.test], commit=table.commits[each.change], runs=each.runs)
+            BrokenLine(
+                test=table.tests[each.test], commit=table.commits[each.change], failed=each.failed, runs=each.runs
+            )
             for each in found.broken
         ),
     )

@@ -76,7 +76,7 @@ def explained(path: Path) -> Iterator[None]:
         words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         remedy = "it was left as it is"
         if "locked" in words or "busy" in words:
-            words, remedy = f"another program has had it locked for {PATIENCE:g} s", "try again"
+            words, remedy = "another program has it locked", "try again"
         elif "malformed" in words or "not a database" in words:
             words, remedy = f"it is damaged ({words})", f"move it away and a new one is made, or set {VARIABLE}"
         elif "readonly" in words or "unable to open" in words or isinstance(error, OSError):
@@ -86,13 +86,13 @@ def explained(path: Path) -> Iterator[None]:
         raise HistoryError(f"the history {path} cannot be used: {words}", remedy=remedy) from error
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, patience: float) -> sqlite3.Connection:
     """Open the file at `path`, made or brought up to date if need be; HistoryError where that cannot be."""
     with explained(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):  # SQLite gives its other files the same permissions
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
         try:
             _prepare(connection, path)
         except BaseException:

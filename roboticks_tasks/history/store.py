@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from roboticks_tasks.history.schema import connect, explained, writing
+from roboticks_tasks.history.schema import PATIENCE, connect, explained, writing
 from roboticks_tasks.models import Provenance, RunResult
 from roboticks_tasks.reporting.values import Case, Finished
 from roboticks_tasks.reporting.words import count
@@ -64,9 +64,9 @@ class History:
         self.connection = connection
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the file at `path`; it is made when there is none."""
-        return cls(path, connect(path))
+    def open(cls, path: Path, *, patience: float = PATIENCE) -> Self:
+        """Open the file at `path`; it is made when there is none. Others may have it locked for `patience` seconds."""
+        return cls(path, connect(path, patience))
 
     def __enter__(self) -> Self:
         return self

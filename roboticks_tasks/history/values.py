@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 METHOD = (
-    "Same commit with a clean tree, same profile, other outcome: a test that failed there in some of its runs and "
-    "passed in others has disagreed; one that always failed there is broken, not flaky; passing when run again is a "
-    "disagreement, too. A board is flaky when more of the runs with a disagreement were on it than its share of "
-    "the same commits' runs makes likely (Cochran-Mantel-Haenszel strata of commits, runs as units, Hoeffding's "
-    "binomial bound); its bench errors are compared likewise. A test is flaky when it disagrees, on the boards that "
-    "are not, more often than the other tests, and than 1 in 200 (binomial). Named is what has p below 0.001 after "
-    "Holm's correction, and twice the others' rate; the intervals are Wilson's, 95 %. A test that always fails on "
-    "one board alone is told apart. Trends compare the later half with the earlier one (medians, Mann-Whitney)."
+    "What is compared ran the same code: the same commit with a clean tree, under the same profile. A test that failed "
+    "there in some of its runs and passed in others has disagreed, and so has one that passed when it was run again; "
+    "one that failed in four of five runs or more is broken, not flaky. Failures in a row, of one commit on one board, "
+    "count once: they may be one outage. A board is flaky when more of the runs with a disagreement were on it than "
+    "its share of the same commits' runs makes likely (Cochran-Mantel-Haenszel, Hoeffding's binomial bound); bench "
+    "errors are compared likewise. A test is flaky when, on the boards that are not, it disagrees more often than the "
+    "other tests, and than 1 in 200 (binomial). Named is what has p below 0.001 after Holm's correction, and twice the "
+    "others' rate; the intervals are Wilson's, 95 %. Trends compare the later half of the runs with the earlier one "
+    "(medians, Mann-Whitney)."
 )
 
 
@@ -72,21 +73,23 @@ class FlakyLine(_Value, frozen=True, kw_only=True):
 
 
 class SpecificLine(_Value, frozen=True, kw_only=True):
-    """A test that failed in all `failed` runs on one board, for `commits` commits, and hardly on the others."""
+    """A test that failed in `failed`, nearly all, of `runs` on one board for `commits` commits, hardly elsewhere."""
 
     test: str
     board: str
     failed: int
+    runs: int
     commits: int
     others_failed: int
     others_runs: int
 
 
 class BrokenLine(_Value, frozen=True, kw_only=True):
-    """A test that failed in all runs of its latest commit."""
+    """A test that failed in `failed`, nearly all, of the runs of its latest commit."""
 
     test: str
     commit: str
+    failed: int
     runs: int
 
 

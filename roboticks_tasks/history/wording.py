@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from roboticks_tasks.history.values import FlakyLine, Report, RunLine, StepLine
@@ -16,8 +17,8 @@ TREND = 0.01
 EMPTY = "no run is in the history yet: each run of `roboticks-tasks hil-test` adds one, `--import` adds JUnit files"
 
 
-def describe(report: Report) -> str:
-    """Return all of it, aligned; an empty history is a sentence."""
+def describe(report: Report, *, width: int = 120) -> str:
+    """Return all of it, tables aligned and sentences in lines of `width`; an empty history is a sentence."""
     if not report.runs:
         return EMPTY
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in report.verdicts.items())
@@ -31,12 +32,19 @@ def describe(report: Report) -> str:
                 for step in report.steps
             ),
         ),
-        ["flaky tests", *(_bulleted(flaky_tests(report)) or ["  none"])],
-        ["flaky boards", *(_bulleted(flaky_boards(report)) or ["  none"])],
-        *([title, *_bulleted(lines)] for title, lines in others(report) if lines),
-        [report.method],
+        ["flaky tests", *_bulleted(flaky_tests(report) or ["none"], width)],
+        ["flaky boards", *_bulleted(flaky_boards(report) or ["none"], width)],
+        *([title, *_bulleted(lines, width)] for title, lines in others(report) if lines),
+        [wrapped(report.method, width=width)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def wrapped(text: str, *, width: int, indent: str = "") -> str:
+    """Return prose in lines of at most `width` characters, but for words that are longer themselves."""
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -62,14 +70,16 @@ def trend(step: StepLine) -> str:
     if step.p is None or step.earlier_median is None or step.later_median is None:
         return "too few runs"
     if step.p >= TREND:
-        return f"steady (p={step.p:.2g})"
+        return f"steady ({chance(step.p)})"
     share = "" if step.change is None else f"{step.change:+.0%}, "
-    return f"{share}{step.earlier_median:.2f} to {step.later_median:.2f} s (p={chance(step.p)})"
+    return f"{share}{step.earlier_median:.2f} to {step.later_median:.2f} s ({chance(step.p)})"
 
 
 def chance(p: float) -> str:
     """Return a probability as people read it."""
-    return f"{p:.1g}" if p > 1e-12 else "less than 1e-12"
+    if p < 1e-12:
+        return "p < 1e-12"
+    return f"p = {p:.2f}" if p >= 0.01 else f"p = {p:.1g}"
 
 
 def percent(share: float) -> str:
@@ -111,19 +121,20 @@ def flaky_boards(report: Report) -> list[str]:
 def others(report: Report) -> list[tuple[str, list[str]]]:
     """Return the other findings, each kind with its title."""
     specific = [
-        f"{harmless(each.test)} on {harmless(each.board)}: failed in all {each.failed} runs of "
-        f"{count(each.commits, 'commit')}, on the other boards in {each.others_failed} of {each.others_runs}"
+        f"{harmless(each.test)} on {harmless(each.board)}: failed in {_of(each.failed, each.runs)} of "
+        f"{count(each.commits, 'commit')}, on the other boards in {_of(each.others_failed, each.others_runs)}"
         for each in report.board_specific
     ]
     broken = [
-        f"{harmless(each.test)}: failed in all {each.runs} runs of {harmless(each.commit[:12])}, the latest it ran in"
+        f"{harmless(each.test)}: failed in {_of(each.failed, each.runs)} of {harmless(each.commit[:12])}, the latest "
+        "it ran in"
         for each in report.broken
     ]
     suspects = [f"{harmless(each.name)}: {_rate(each)}" for each in report.tests if not each.is_flaky]
     return [
-        ("fails always on one board: neither flaky, look at that board's equipment", specific),
-        ("broken: fails always, the change is to blame", broken),
-        ("disagreed, too, but no more than chance explains", suspects),
+        ("fail on one board alone: neither is flaky, look at what these tests need of that board", specific),
+        ("broken: fail always, or nearly so; the change is to blame", broken),
+        ("disagreed as well, but no more than chance explains", suspects),
     ]
 
 
@@ -142,12 +153,17 @@ def _run(run: RunLine) -> tuple[str, ...]:
 
 def _rate(each: FlakyLine, verb: str = "disagreed") -> str:
     interval = f"{percent(each.low)} to {percent(each.high)}"
-    return f"{verb} in {_share(each.hits, each.runs)} (95 %: {interval}, p={chance(each.p)})"
+    return f"{verb} in {_share(each.hits, each.runs)} (95 %: {interval}, {chance(each.p)})"
+
+
+def _of(failed: int, runs: int) -> str:
+    runs_said = f"{runs:,} run{'' if runs == 1 else 's'}"
+    return f"all {runs_said}" if failed == runs > 1 else f"{failed:,} of {runs_said}"
 
 
 def _share(hits: int, runs: int) -> str:
-    return f"{hits} of {count(runs, 'run')}" + (f", {percent(hits / runs)}" if runs else "")
+    return _of(hits, runs) + (f", {percent(hits / runs)}" if runs else "")
 
 
-def _bulleted(lines: list[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
+def _bulleted(lines: list[str], width: int) -> list[str]:
+    return [wrapped(f"  {line}", width=width, indent="    ") for line in lines]

@@ -85,10 +85,12 @@ def main(
             record.checkpoint = interruption.check
             guard = held.enter_context(guarded(leased, artifacts, run_id=record.run.run_id, leases=leases))
             record.note_guard(guard.process)
+            held.callback(record.settle)  # once the local platform is gone as well: nobody else would know of it
             with ExitStack() as connection:
                 intact = _run(leased, record, interruption, connection, artifacts=artifacts, args=args)
                 # From here on a signal is only remembered. A local platform stays until it has the results.
-                held.enter_context(in_use(record.run.backend, run=artifacts / UPLOAD_RECORD))
+                if interruption.received is None:
+                    held.enter_context(in_use(record.run.backend, run=artifacts / UPLOAD_RECORD))
                 kept = keep_on_failure is not None and _keep(
                     leased,
                     record,
@@ -101,9 +103,9 @@ def main(
                 )
                 if not kept:
                     _tear_down(leased, record, interruption, artifacts, target=intact)
-            result = record.finish(signal_number=None if kept else interruption.received)
+            result = record.finish(signal_number=None if kept else interruption.received, settle=False)
             note_health(leased, record.run)
-            result = _publish(leased, artifacts, result, interruption)
+            result = publish(leased, artifacts, result, interruption=interruption)
     except (RoboticksError, Cancelled) as error:
         refuse(profile.name, artifacts, error)
         raise
@@ -221,17 +223,6 @@ def _tear_down(
         log.error("teardown could not be recorded: %s", error)
     except Exception:
         log.exception("teardown could not be recorded")
-
-
-def _publish(profile: Profile, artifacts: Path, result: RunResult, interruption: Interruption) -> RunResult:
-    """Make the run's reports; who is cancelled meanwhile does without what is not made yet, the verdict stands."""
-    if interruption.received is not None:
-        return publish(profile, artifacts, result, hurry=True)
-    try:
-        with interruption.raising():
-            return publish(profile, artifacts, result)
-    except Cancelled:
-        return result
 
 
 def print_dm_logs(artifacts: Path, *, most: int = 100) -> None:

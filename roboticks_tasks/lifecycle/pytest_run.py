@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from roboticks_tasks.backend.secrets import redactor_of
+from roboticks_tasks.bounded import last_lines
 from roboticks_tasks.disk import replacing
 from roboticks_tasks.errors import BackendError, ConfigError, NoTestsError, NoVerdictError, TargetError, Verdict
+from roboticks_tasks.events import CaseFinished, read_events
 from roboticks_tasks.lifecycle.support import bus_recorder
 from roboticks_tasks.lifecycle.support.command import Program, parse_command
 from roboticks_tasks.lifecycle.support.console_loss import console_loss, log_size
@@ -21,6 +25,7 @@ from roboticks_tasks.models import BoardRef, DeviceManager, PytestResult, Sessio
 from roboticks_tasks.profiles import Profile
 from roboticks_tasks.redaction import Redactor
 from roboticks_tasks.reporting import junit
+from roboticks_tasks.reporting.cases import NOTES
 from roboticks_tasks.targets import Target, open_target
 from roboticks_tasks.targets.lending import lending
 from roboticks_tasks.waiting import Deadline
@@ -30,6 +35,9 @@ NO_TESTS_COLLECTED = 5
 
 NOT_STARTED = {126, 127}
 """A shell's exit codes for a command that cannot be executed, or is not there."""
+
+COMPLAINT = re.compile(r"ERROR: |[^:]+: error: |INTERNALERROR> [\w.]+(?:Error|Exception)\b")
+"""A line in which pytest complains of its command line, or of itself."""
 
 REASONS = {
     2: "it was interrupted",
@@ -66,7 +74,7 @@ def pytest_session(
     deadline = Deadline(profile.tests.timeout if timeout is None else timeout)
     redactor = redactor_of(profile)
     try:
-        for left in (results, artifacts / "tests.jsonl", artifacts / bus_recorder.NAME):  # the step may be repeated
+        for left in (results, artifacts / NOTES, artifacts / bus_recorder.NAME):  # the step may be repeated
             left.unlink(missing_ok=True)
         command = parse_command(profile.tests.command, args=args, junit=results)
         heard = log_size(board)
@@ -79,7 +87,9 @@ def pytest_session(
             redact_file(command.junit, redactor.sparing(junit.NAMES))
         if command.junit != results and command.junit.is_file():
             _copy(command.junit, results)
-        result = _judge(command, code, results, deadline)
+        result = _judge(
+            command, code, artifacts, deadline, words=f"{profile.tests.command} {shlex.join(args)}".rstrip()
+        )
         if dm is not None:
             _check_device_manager(profile, dm, result, target)
         if not result.ok and (loss := console_loss(board, since=heard)):
@@ -129,11 +139,11 @@ def _copy(source: Path, destination: Path) -> None:
         shutil.copyfileobj(written, copy)
 
 
-def _judge(command: Program, code: int | None, results: Path, deadline: Deadline) -> PytestResult:
-    words = " ".join(command.argv)
+def _judge(command: Program, code: int | None, artifacts: Path, deadline: Deadline, *, words: str) -> PytestResult:
+    results = artifacts.absolute() / junit.TESTS
     if code is None:
         raise NoVerdictError(
-            f"the tests did not end within {deadline.seconds:g} s and were stopped: {words}",
+            f"the tests did not end within {deadline.seconds:g} s and were stopped",
             remedy="see pytest.log for the last test; raise `tests.timeout` if it is only slow",
             verdict=Verdict.FAILED,
         )
@@ -143,8 +153,9 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
         raise NoTestsError(f"no tests were collected: {words}", remedy="check the paths and -k or -m of the command")
     if code < 0 or code in NOT_STARTED or (command.is_pytest and not _is_verdict(code, counts)):
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        why = REASONS.get(code, _missing(results) if counts is None else "unexpected")
-        raise NoVerdictError(f"the tests ended without a verdict ({ended}): {why}: {words}", remedy="see pytest.log")
+        why = REASONS.get(code, _missing(results) if counts is None and code >= 0 else "")
+        said = ": ".join(filter(None, (why, _last_complaint(artifacts / TESTS_LOG) or words)))
+        raise NoVerdictError(f"the tests ended without a verdict ({ended}): {said}", remedy="see pytest.log")
     if counts is None:  # a program of another kind: how it ended is all that it says
         kind = "failure" if code else None
         if not results.exists():
@@ -154,12 +165,24 @@ def _judge(command: Program, code: int | None, results: Path, deadline: Deadline
     return PytestResult(
         exit_code=code,
         junit=str(results),
-        passed=counts.passed,
+        passed=max(0, counts.passed - _reruns(artifacts / NOTES)),
         failed=counts.failed,
         errors=counts.errors,
         skipped=counts.skipped,
         duration=round(deadline.elapsed, 3),
     )
+
+
+def _reruns(notes: Path) -> int:
+    """Return the attempts that were not a test's last one; pytest's file counts each as a test that has passed."""
+    return sum(isinstance(event, CaseFinished) and event.outcome == "rerun" for event in read_events(notes))
+
+
+def _last_complaint(log: Path) -> str:
+    """Return the last error that pytest tells of itself, such as a path that is not there."""
+    with suppress(OSError):
+        return next((line for line in reversed(last_lines(log)) if COMPLAINT.match(line)), "")
+    return ""
 
 
 def _missing(results: Path) -> str:
@@ -183,12 +206,14 @@ def _check_device_manager(profile: Profile, dm: DeviceManager, result: PytestRes
                 return
             watcher.skip_to_end()
             watcher.look(0.0, echo=False)  # for its last words
-            what, seen, verdict = "the device manager ended", watcher.describe(), Verdict.BENCH_ERROR
+            what, remedy, verdict = "the device manager ended", "", Verdict.BENCH_ERROR
+            seen = f"its last log line: {watcher.tail[-1] if watcher.tail else 'nothing'!r}"
     except (TargetError, BackendError) as error:
-        what, seen, verdict = "the board or its platform was lost", str(error), error.verdict
+        lost = "the platform" if error.verdict == Verdict.BACKEND_ERROR else "the board"
+        what, seen, remedy, verdict = f"{lost} was lost", error.args[0], error.remedy, error.verdict
     raise NoVerdictError(
         f"{what} while the tests ran ({_counts(result)}): {seen}",
-        remedy="see device-manager.log",
+        remedy=remedy or "see device-manager.log",
         verdict=verdict,
     )
 

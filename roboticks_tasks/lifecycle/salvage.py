@@ -55,7 +55,7 @@ def salvage(profile: Profile, artifacts: Path, *, run_id: str, sink: Sink = igno
     if not (artifacts / RESULT_FILE).exists():
         record.note_death()
     record.note_guard(None)  # whoever reads it now finds a run that has ended
-    publish(profile, artifacts, record.finish(), hurry=True)
+    publish(profile, artifacts, record.finish())
     return record.run.teardown or TeardownReport()
 
 

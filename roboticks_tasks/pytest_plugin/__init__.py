@@ -42,21 +42,23 @@ MARKERS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `pytest --profile NAME` bring up, and tear down, what its tests need."""
+    from roboticks_tasks.pytest_plugin.short_names import offer
+
+    offer(parser)
     group = parser.getgroup("roboticks")
     group.addoption(
-        "--profile",
-        dest="roboticks_profile",
+        "--roboticks-profile",
         metavar="NAME",
-        help="bring up a board of this profile (a name or a TOML file) for the tests, or use the run that is kept",
+        help="bring up a board of this profile (a name or a TOML file) for the tests, or use the run that is kept; "
+        "--profile will do, and --board and --destructive, unless a plugin or a conftest.py has an option of that name",
     )
     group.addoption(
-        "--board",
-        dest="roboticks_board",
+        "--roboticks-board",
         metavar="ID",
-        help="with --profile: one of its boards (default: ROBOTICKS_BOARD, else a free one)",
+        help="with a profile: one of its boards (default: ROBOTICKS_BOARD, else a free one)",
     )
     text = "run the tests that are marked `destructive`, too"
-    group.addoption("--destructive", action="store_true", dest="roboticks_destructive", help=text)
+    group.addoption("--roboticks-destructive", action="store_true", help=text)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -177,14 +179,15 @@ def platform(roboticks_run: RunState) -> Iterator[Platform]:
 
 
 @pytest.fixture
-def bus(deployment: Deployment) -> Iterator[Bus]:
+def bus(roboticks_run: RunState) -> Iterator[Bus]:
     """The messages of the modules since the test began: `expect`, `collect`, `assert_order`, `assert_rate`, `gaps`."""
-    if deployment.bus is None:
+    endpoint = _given(roboticks_run.deployment, "deploy").bus
+    if endpoint is None:
         pytest.skip("the device manager reports no message bus")
     pytest.importorskip("zmq", reason="the message bus needs pyzmq: install roboticks-tasks[sim]")
     from roboticks_tasks.pytest_plugin.bus_assertions import open_bus
 
-    with open_bus(deployment.bus) as monitor:
+    with open_bus(endpoint) as monitor:
         yield monitor
 
 

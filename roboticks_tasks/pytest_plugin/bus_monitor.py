@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from roboticks_tasks.errors import TargetError
 from roboticks_tasks.waiting import Deadline
 
 MOST = 50_000
@@ -24,8 +25,8 @@ LARGEST = 16 * 1024 * 1024
 BURST = 1000
 """Messages that are taken at once."""
 
-CONNECTED = 1.0
-"""Seconds that a publisher is waited for at first."""
+CONNECTED = 5.0
+"""Seconds that the publisher is waited for at first."""
 
 
 class Message(NamedTuple):
@@ -40,7 +41,8 @@ class Message(NamedTuple):
 class Monitor:
     """The messages of `endpoint` from now on: two frames each, the topic and a JSON object (the format is our choice).
 
-    `lost` and `malformed` count messages: those that were too many, and those of another format.
+    `lost` and `malformed` count messages: those that were too many, and those of another format. TargetError when
+    nobody publishes there: a bus that is not reached would be silent, too.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -57,7 +59,11 @@ class Monitor:
         self._socket.setsockopt(zmq.RCVHWM, 10_000)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._connect(endpoint)
+        try:
+            self._connect(endpoint)
+        except BaseException:
+            self._close()
+            raise
         self._thread = threading.Thread(target=self._work, name="bus", daemon=True)
         self._thread.start()
 
@@ -87,16 +93,23 @@ class Monitor:
         """Listen no more."""
         self._wake.send(b"")
         self._thread.join()
+        self._close()
+
+    def _close(self) -> None:
         for each in (self._socket, self._wake, self._end):
             each.close(0)
         self._context.term()
 
     def _connect(self, endpoint: str) -> None:
-        """Connect, and wait a moment for the publisher: what it says before it knows us is not heard."""
+        """Connect, and wait for the publisher: what it says before it knows us is not heard."""
         watcher = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
             self._socket.connect(endpoint)
-            watcher.poll(round(CONNECTED * 1000))
+            if not watcher.poll(round(CONNECTED * 1000)):
+                raise TargetError(
+                    f"the device's message bus at {endpoint} is unreachable: no answer within {CONNECTED:g} s",
+                    remedy="see device-manager.log",
+                )
         finally:
             self._socket.disable_monitor()
             watcher.close(0)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import msgspec
 
-from roboticks_tasks import bench
 from roboticks_tasks.models import RunResult
 from roboticks_tasks.pytest_plugin import RUN_VARIABLE, standin
+from roboticks_tasks.pytest_plugin.membership import own_file
 from roboticks_tasks.signals import PARENT_VARIABLE
 from roboticks_tasks.state import RESULT_FILE
 
@@ -45,12 +45,12 @@ class Companion:
         self.junit: Path | None = None
         """Where the run expects the tests' JUnit file."""
         self.variables: dict[str, str] = {}
-        """What the run tells its tests by their environment."""
+        """What the run tells its tests by their environment, and they do not know yet."""
         self._listener: socket.socket | None = None
 
     def start(self, *, quiet: bool) -> None:
         """Start the process; what it prints goes where ours goes, or nowhere."""
-        path = bench.private_folder() / f"pytest-{os.getpid()}-{id(self):x}.sock"
+        path = own_file(f"-{id(self):x}.sock")
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -77,7 +77,10 @@ class Companion:
                 self._line = self._listener.accept()[0]
                 hello = json.loads(self._line.makefile("rb").readline())
                 self.junit = Path(hello["junit"]) if hello["junit"] else None
-                self.variables = {key: value for key, value in hello["variables"].items() if key != PARENT_VARIABLE}
+                told: dict[str, str] = hello["variables"]
+                # What everybody has anyway, a key of the platform say, is written nowhere.
+                new = {name: value for name, value in told.items() if os.environ.get(name) != value}
+                self.variables = {name: value for name, value in new.items() if name != PARENT_VARIABLE}
                 self._stop_listening()
                 return True
             if ready:

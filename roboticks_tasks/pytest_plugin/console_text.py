@@ -66,8 +66,8 @@ class Console:
     ) -> re.Match[str]:
         """Wait until the regular expression is found, from where the last one ended or from `since` on; return it.
 
-        `^` and `$` are those of a line. AssertionError after `timeout` seconds, or when the capture has ended, with
-        what was said instead.
+        `^` and `$` are those of a line. AssertionError after `timeout` seconds, with what was said instead; BoardError
+        when the capture has ended, which says nothing about the board.
         """
         compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
         start = self._next if since is None else since
@@ -79,11 +79,12 @@ class Console:
             return compiled.search(self._since(start)) or (None if was_alive else False)
 
         found = first(look, deadline=deadline, interval=0.02)
+        if found is False:
+            raise self._not_captured()
         if not isinstance(found, re.Match):
-            reason = "its capture has ended" if found is False else f"not within {timeout:g} s"
             said = self._since(start)[-SHOWN:]
             raise AssertionError(
-                f"{compiled.pattern!r} did not come on the console of board {self._board} ({reason}); "
+                f"{compiled.pattern!r} did not come on the console of board {self._board} within {timeout:g} s; "
                 + (f"it said:\n{said}" if said.strip() else "it said nothing")
             )
         self._next = max(start, self._dropped) + found.end()
@@ -100,7 +101,7 @@ class Console:
                 remedy="use the fixture `target`",
             )
         if find_capture(self._port.port) is None:  # else the port itself would be opened
-            raise BoardError(f"the console of board {self._board} is not captured any more", remedy="see console.log")
+            raise self._not_captured()
         with open_line(self._port) as line:
             line.write(data.encode() if isinstance(data, str) else data)
 
@@ -111,6 +112,9 @@ class Console:
     def close(self) -> None:
         """Read no more."""
         self._log.close()
+
+    def _not_captured(self) -> BoardError:
+        return BoardError(f"the console of board {self._board} is not captured any more", remedy="see console.log")
 
     def _since(self, position: int) -> str:
         return self._text[max(0, position - self._dropped) :]

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from roboticks_tasks import bench, state
+from roboticks_tasks import bench, processes, state
 from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.pytest_plugin.recording import Recorder
 from roboticks_tasks.pytest_plugin.workers import SharedBoard
 
 RECORDED = "ROBOTICKS_RECORDED"
 """Names the run that a pytest writes down: one that a test starts within it does not do so once more."""
+
+
+def own_file(rest: str) -> Path:
+    """Return a file of this process in the user's own folder, from which those of killed ones are removed."""
+    folder = bench.private_folder()
+    for path in folder.glob("pytest-[0-9]*[-.]*"):
+        if processes.start_time(int(re.split("[-.]", path.name)[1])) is None:
+            path.unlink(missing_ok=True)
+    return folder / f"pytest-{os.getpid()}{rest}"
 
 
 def record(
@@ -33,8 +43,7 @@ def record(
 
 def share_board(config: pytest.Config) -> None:
     """Have one worker of xdist run the tests that use the board."""
-    file = bench.private_folder() / f"pytest-{os.getpid()}-tests.json"
-    config.pluginmanager.register(SharedBoard(file), "roboticks_shared_board")
+    config.pluginmanager.register(SharedBoard(own_file("-tests.json")), "roboticks_shared_board")
 
 
 class Header:

@@ -35,7 +35,10 @@ class Platform:
         return self._client.limits()
 
     def wait_for(self, probe: Callable[[], T], timeout: float = 5.0) -> T:
-        """Return the first true value of `probe()`; AssertionError after `timeout` seconds, with its last value."""
+        """Return the first true value of `probe()`; AssertionError after `timeout` seconds, with its last value.
+
+        BackendError when the platform cannot be reached by then: that is no word about the device.
+        """
         last: list[object] = [None]
 
         def look() -> T | None:
@@ -48,6 +51,8 @@ class Platform:
             return value or None
 
         found = first(look, deadline=Deadline(timeout), interval=0.02)
-        if found is None:
-            raise AssertionError(f"not within {timeout:g} s; last seen: {last[0]!r}")
-        return found
+        if found is not None:
+            return found
+        if isinstance(last[0], BackendError) and last[0].__cause__ is not None:  # not even a refusal has come
+            raise last[0]
+        raise AssertionError(f"not within {timeout:g} s; last seen: {last[0]!r}")

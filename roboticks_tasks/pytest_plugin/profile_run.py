@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from _pytest.junitxml import xml_key
 
-from roboticks_tasks import bench, ledger, processes, state
+from roboticks_tasks import ledger, processes, state
 from roboticks_tasks.errors import ConfigError
 from roboticks_tasks.lifecycle.run import OUTPUT
 from roboticks_tasks.models import Process
@@ -23,7 +23,7 @@ from roboticks_tasks.profiles import Profile, candidates, load_profile
 from roboticks_tasks.pytest_plugin import RUN_VARIABLE
 from roboticks_tasks.pytest_plugin.breaking import Stop
 from roboticks_tasks.pytest_plugin.companion import Companion
-from roboticks_tasks.pytest_plugin.membership import describe, record, set_variables, share_board
+from roboticks_tasks.pytest_plugin.membership import describe, own_file, record, set_variables, share_board
 from roboticks_tasks.pytest_plugin.workers import TOLD, WORKERS_RUN, write_part
 
 Code: TypeAlias = "int | pytest.ExitCode | None"
@@ -54,7 +54,7 @@ class ProfileRun:
         self._has_failed = False
         self._session: pytest.Session | None = None
         self._given_junit: str | None = config.getoption("xmlpath", None)
-        self._scratch = bench.private_folder() / f"pytest-{os.getpid()}.xml"
+        self._scratch = own_file(".xml")
         given = Path(os.path.expandvars(self._given_junit or self._scratch)).expanduser()
         self._junit_file = config.invocation_params.dir / given
         self._notes: list[str] = []
@@ -162,9 +162,10 @@ class ProfileRun:
     def _end(self, code: Code) -> Code:
         """End the run as the tests have ended, and wait for it; pytest's code changes only if it was 0."""
         companions, self._companions = self._companions, []
+        ended_by = self._stop.received or (signal.SIGTERM if self._has_failed else None)
         for each in companions:
             own, junit = self._result_for(each, int(code or 0), alone=len(companions) == 1)
-            each.tell(own, junit, signal_number=signal.SIGTERM if self._has_failed else self._stop.received)
+            each.tell(own, junit, signal_number=ended_by)
         codes = [each.wait(lambda: self._stop.received) for each in companions]
         worst = max(codes, default=0)
         if worst and int(code or 0) == 0:

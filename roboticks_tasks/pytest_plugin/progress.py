@@ -8,6 +8,7 @@ stand in tests.jsonl, and is answered with 202 and `{"accepted": number}`.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -60,6 +61,9 @@ class Progress:
         self._is_off = False
         self._is_unknown = False
         self._end = threading.Event()
+        with warnings.catch_warnings():  # here, as in our thread a warning of theirs would be one of a test
+            warnings.simplefilter("ignore")
+            import requests  # noqa: F401
         self._thread = threading.Thread(target=self._work, name="roboticks-progress", daemon=True)
         self._thread.start()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from roboticks_tasks.errors import RoboticksError
+from roboticks_tasks.errors import ConfigError, RoboticksError
 from roboticks_tasks.pytest_plugin.here import Here
 from roboticks_tasks.targets import Completed, Target
 from roboticks_tasks.targets import files as target_files
@@ -81,15 +81,15 @@ class Shell:
     def reboot(self, command: Sequence[str] | str = REBOOT) -> None:
         """Reboot the board and wait until it answers with another boot id; AssertionError when it does not in time.
 
-        It has `target.reboot_timeout` seconds, without which the profile says that the board does not reboot in a run.
+        It has `target.reboot_timeout` seconds; ConfigError without that, and where the target is this machine.
         """
         spec = self._here.profile.target
         if spec.kind == "local":
-            raise AssertionError("the target is this machine: a test does not reboot it")
+            raise ConfigError("the target is this machine: a test does not reboot it")
         if spec.reboot_timeout is None:
-            raise AssertionError(
-                f"profile {self._here.profile.name!r} says that board {self._here.board.id} does not reboot in a run; "
-                "set `target.reboot_timeout` to the seconds that it may be away"
+            raise ConfigError(
+                f"profile {self._here.profile.name!r} says that board {self._here.board.id} does not reboot in a run",
+                remedy="set `target.reboot_timeout` to the seconds that it may be away",
             )
         argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
         with self._here.noting("reboot") as note:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,19 @@ class Names:
 
 
 def uses_fixtures_of_ours(item: pytest.Item) -> bool:
-    """Tell whether a test, or a fixture that it asks for, asks for one of this plugin's."""
+    """Tell whether a test, or a fixture that it asks for, asks for one of this plugin's that nobody has overridden."""
     info = getattr(item, "_fixtureinfo", None)
-    definitions = info.name2fixturedefs.values() if info is not None else ()
-    return any(each.func.__module__.startswith(__package__) for several in definitions for each in several)
+    return any(map(_is_ours, info.name2fixturedefs.values())) if info is not None else False
+
+
+def _is_ours(definitions: Sequence[pytest.FixtureDef[Any]]) -> bool:
+    """Tell whether the last definition of a fixture, or the one that it asks for by its own name, is ours."""
+    for each in reversed(definitions):
+        if str(each.func.__module__).startswith(__package__):
+            return True
+        if each.argname not in each.argnames:
+            return False
+    return False
 
 
 def write_part(junit: Path, part: Path, cases: Collection[tuple[str, str]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 
 import msgspec
 
@@ -55,4 +56,4 @@ def _show(opened: History, options: argparse.Namespace) -> None:
     elif options.html:
         say(f"{count(looked.report.runs, 'run')} in {options.html}")
     else:
-        say(describe(looked.report))
+        say(describe(looked.report, width=max(shutil.get_terminal_size((120, 24)).columns, 60)))

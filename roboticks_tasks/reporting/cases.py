@@ -75,16 +75,19 @@ def _joined(cases: list[Case], notes: Iterable[Noted], *, whole: bool) -> list[C
     by_names: dict[tuple[str, str], deque[Noted]] = defaultdict(deque)
     for noted in by_nodeid.values():
         if noted.last is not None:
-            by_names[noted.last.classname, noted.last.name].append(noted)
-    joined, seen = [], set()
+            by_names[noted.last.classname, noted.last.name].extend([noted] * noted.attempts)
+    joined: list[Case] = []
+    seen: dict[str, int] = {}  # the number in `joined`
     for case in cases:
         same = by_names.get((case.classname, case.name))
         noted_here = by_nodeid.get(case.nodeid) or (same.popleft() if same else None)
-        if noted_here is None or noted_here.nodeid in seen:
+        if noted_here is None or (noted_here.nodeid in seen and noted_here.attempts == 1):
             joined.append(case)
-            continue
-        seen.add(noted_here.nodeid)
-        joined.append(_with_notes(case, noted_here))
+        elif noted_here.nodeid in seen:  # pytest's file has a case for each attempt: the last one counts
+            joined[seen[noted_here.nodeid]] = _with_notes(case, noted_here)
+        else:
+            seen[noted_here.nodeid] = len(joined)
+            joined.append(_with_notes(case, noted_here))
     if not whole:
         joined += [_from_notes(noted) for noted in by_nodeid.values() if noted.nodeid not in seen]
     return joined

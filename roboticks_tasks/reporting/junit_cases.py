@@ -33,6 +33,10 @@ GIVEN_NODEID = "roboticks.nodeid"
 """The platform's own pytest plugin says it by this property."""
 
 
+UNCOLLECTED = "collection failure"
+"""What pytest says of a file that it cannot import; why stands at the end of the detail."""
+
+
 class Reading(NamedTuple):
     """The cases, in the file's order, and why they are not all."""
 
@@ -182,8 +186,11 @@ class _Reader:
         outcome = _outcome(case.kind, given)
         detail = case.detail.text().strip("\n")
         message = next(filter(None, case.messages), "") or _last_line(detail)
+        nodeid = properties.get(GIVEN_NODEID) or "::".join(filter(None, (classname or suite[:NAME], name)))
+        if suite == "pytest" and message == UNCOLLECTED:
+            nodeid, message = _file_of(name, detail), f"{UNCOLLECTED}: {_last_error(detail)}"
         return Case(
-            nodeid=properties.get(GIVEN_NODEID) or "::".join(filter(None, (classname or suite[:NAME], name))),
+            nodeid=nodeid,
             classname=classname,
             name=name,
             outcome=outcome,
@@ -225,6 +232,17 @@ def _outcome(kind: str | None, given: dict[str, str]) -> Literal["passed", "fail
 def _last_line(text: str) -> str:
     lines = text[-MESSAGE:].strip().splitlines()
     return lines[-1].strip() if lines else ""
+
+
+def _file_of(module: str, detail: str) -> str:
+    """Return the file of a module as pytest names it, `a.test_b`, which stands in what it says of it."""
+    path = f"{module.replace('.', '/')}.py"
+    return path if path in detail else module
+
+
+def _last_error(detail: str) -> str:
+    lines = [line for line in detail[-MESSAGE:].splitlines() if line.startswith("E  ")]
+    return lines[-1][1:].strip() if lines else _last_line(detail)
 
 
 def _seconds(text: str) -> float:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from roboticks_tasks.reporting.failures import broken
+from roboticks_tasks.reporting.reasons import broken
 from roboticks_tasks.reporting.values import Diagnosis, Finished
 from roboticks_tasks.reporting.words import harmless
 
 SPECIAL = {letter: f"&#{ord(letter)};" for letter in "\\`*_[]<>|#@:~&!$\"'"}
 """What Markdown, HTML or GitHub would obey, as what every one of them only shows."""
 
+COMMAND = re.compile(r"&#96;(.*?)&#96;")
+"""What stands between two backticks, once they are escaped."""
+
 ROWS = 200
 """Rows of a table that people read."""
 
-SIGNS = {"none": "✅", "change": "❌", "test": "⚠️", "bench": "🔌", "platform": "🔌", "profile": "🔧"}
+SIGNS = {
+    "none": "✅",
+    "change": "❌",
+    "test": "⚠️",
+    "bench": "🔌",
+    "platform": "🔌",
+    "profile": "🔧",
+    "cancelled": "🚫",
+    "bug": "🐞",
+}
 
 
 def markdown(finished: Finished, diagnosis: Diagnosis) -> str:
@@ -34,7 +47,7 @@ def _lines(finished: Finished, diagnosis: Diagnosis) -> Iterator[str]:
     yield f"**{escaped(diagnosis.sentence, 2_000)}**"
     if diagnosis.advice:
         yield ""
-        yield f"Next: {escaped(diagnosis.advice, 1_000)}"
+        yield COMMAND.sub(r"<code>\1</code>", f"Next: {escaped(diagnosis.advice, 1_000)}")
     for line in diagnosis.evidence:
         yield ""
         yield f"> {escaped(line.source)}: {escaped(line.text, 1_000)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -34,10 +35,17 @@ CONNECTION = re.compile(
 )
 """What is said when the other side is gone."""
 
-LOST, BACK = "--- console lost", "--- console back"
-"""A capture's notes in its own log; `--- capture ended` likewise."""
+LOST, ENDED, BACK = "--- console lost: ", "--- capture ended: ", "--- console back"
+"""A capture's notes in its own log."""
 
-ENDED = "--- capture ended: "
+TRACEBACK = "traceback (most recent call last)"
+WRONG = re.compile(r"(?:^|[\] ])[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
+"""How the last line of a traceback begins, which says what was wrong."""
+
+LONGEST_TRACEBACK = 100
+
+FIXTURES = re.compile(r"(?:roboticks_tasks\.errors\.)?(?:Board|Access|Unreachable|Target|Backend)Error: ")
+"""How the message of a test begins whose fixture could not do its work: an assertion never does."""
 
 VARIABLE = re.compile(r"0x[0-9a-f]+|\d+|[0-9a-f]{8,}", re.IGNORECASE)
 """What differs between two sayings of the same."""
@@ -67,21 +75,38 @@ def quote(line: Line, *, most: int = 160) -> str:
     return f"{who} said {harmless(line.text, most)!r}"
 
 
-def worst_word(lines: Iterable[Line], *, at: float | None = None) -> Line | None:
-    """Return the line that explains most: a crash before an error, the nearest one to the time `at`."""
+def worst_word(lines: Iterable[Line], *, at: float) -> Line | None:
+    """Return the line that explains most what went wrong at the time `at`.
+
+    A crash comes before an error, what is seldom said before what is said all the time, what was said before `at`
+    before what came of it; of all these it is the nearest one.
+    """
     spoken = [line for line in lines if line.source in DEVICES]
     crashes = [line for line in spoken if CRASH.search(line.text[:2_000])]
-    errors = [line for line in spoken if line.level == "error"]
-    found = crashes or errors
-    if not found:
-        return None
-    return found[0] if at is None else min(found, key=lambda line: abs(line.at - at))
+    found = crashes or [line for line in spoken if line.level == "error"]
+    said = Counter(alike(line.text) for line in found)
+
+    def order(line: Line) -> tuple[int, bool, float, int]:
+        return said[alike(line.text)], line.at > at, abs(line.at - at), DEVICES.index(line.source)
+
+    worst = min(found, key=order, default=None)
+    return worst and _end_of_traceback(spoken, worst)
 
 
 def console_loss(lines: Iterable[Line]) -> Line | None:
-    """Return the note that the console was lost."""
-    notes = [line for line in lines if line.source == "console" and line.text.startswith("--- ")]
-    return next((line for line in notes if line.text.startswith((LOST, ENDED))), None)
+    """Return the note that the console was lost, if it was not back at the end."""
+    lost = None
+    for line in lines:
+        if line.source == "console" and line.text.startswith((LOST, ENDED)):
+            lost = lost or line
+        elif line.source == "console" and line.text.startswith(BACK):
+            lost = None
+    return lost
+
+
+def how_lost(note: Line) -> str:
+    """Return what a note of `console_loss` says of it."""
+    return note.text.removeprefix(LOST).removeprefix(ENDED)
 
 
 def restart(lines: Iterable[Line]) -> Line | None:
@@ -89,9 +114,23 @@ def restart(lines: Iterable[Line]) -> Line | None:
     return next((line for line in lines if line.source == "console" and RESTART.search(line.text[:500])), None)
 
 
+def _end_of_traceback(lines: Sequence[Line], line: Line) -> Line:
+    if not line.text.rstrip(" :").lower().endswith(TRACEBACK):
+        return line
+    later = [each for each in lines if each.source == line.source and each.at >= line.at]
+    rest = later[later.index(line) + 1 :][:LONGEST_TRACEBACK]
+    return next((each for each in rest if WRONG.search(each.text[:2_000])), line)
+
+
 def is_connection_error(case: Case) -> bool:
     """Tell whether a test says that the other side was gone."""
     return bool(CONNECTION.search(case.message) or CONNECTION.search(case.detail[-2_000:]))
+
+
+def bench_error(case: Case) -> str | None:
+    """Return what a test says that one of our own fixtures found wrong with board, target or platform; else None."""
+    found = FIXTURES.match(case.message)
+    return case.message[found.end() :] if found else None
 
 
 def alike(text: str) -> str:

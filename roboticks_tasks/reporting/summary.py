@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from roboticks_tasks.errors import Verdict
 from roboticks_tasks.models import RunResult
 
 
@@ -12,7 +13,7 @@ def summarise(result: RunResult, artifacts: Path) -> str:
     """Return the verdict with the diagnosis, what to do next, what ran on the device, and where everything is."""
     sentence = result.diagnosis or result.reason
     lines = [f"{result.verdict}: {sentence}"]
-    if result.reason not in sentence:
+    if result.verdict == Verdict.PASSED and result.reason not in sentence:  # a report that was not written
         lines.append(f"  reason    {result.reason}")
     if result.advice:
         lines.append(f"  next      {result.advice}")

@@ -16,6 +16,7 @@ from roboticks_tasks.history import History
 from roboticks_tasks.history.page import write_page
 from roboticks_tasks.history.report import look
 from roboticks_tasks.history.rows import Window
+from tests.browser.chromium import CONTRASTS
 from tests.browser.conftest import Open
 from tests.unit.made_history import finished, make
 
@@ -68,6 +69,16 @@ def test_it_is_dark_where_the_person_wants_it_dark(open_report: Open, page_file:
 
 def colour(page: Page, selector: str, name: str) -> str:
     return str(page.eval_on_selector(selector, f"each => getComputedStyle(each).{name}"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(open_report: Open, page_file: Path, scheme: str) -> None:
+    assert open_report(page_file, color_scheme=scheme).evaluate(CONTRASTS) == []
+
+
+def test_it_fits_a_telephone(open_report: Open, page_file: Path) -> None:
+    page = open_report(page_file, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_what_tests_and_boards_are_called_is_text(open_report: Open, tmp_path: Path) -> None:

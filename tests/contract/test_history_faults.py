@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from roboticks_tasks.history import History, HistoryError, schema
+from roboticks_tasks.history import History, HistoryError
 from roboticks_tasks.history.rows import Window, read_runs, read_table
 from tests.conditions import until
 from tests.contract.small_disk import open_small_disk
@@ -81,18 +81,12 @@ def size(path: Path) -> int:
     return path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "PATIENCE", 0.2)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_a_locked_file_is_left_alone_and_said_so(path: Path) -> None:
     History.open(path).close()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with History.open(path) as history:
-        with pytest.raises(HistoryError, match=r"another program has had it locked for 0\.2 s; try again"):
+    with History.open(path, patience=0.1) as history:
+        with pytest.raises(HistoryError, match="another program has it locked; try again"):
             history.record(finished(Made(1, 0, {}), 1))
         holder.execute("ROLLBACK")
         holder.close()

@@ -18,7 +18,7 @@ from tests.contract.platform_process import Device, Platform, running
 from tests.contract.results import case, ingest, upload_address
 
 DOCUMENT = "/api/v1/openapi.json"
-EXAMPLES, SEED = 8, 20_261_122
+EXAMPLES, SEED = 5, 20_261_122
 
 CONFIGURATION = """
 warnings.fail-on = ["missing_auth"]

@@ -359,14 +359,19 @@ def test_old_runs_are_forgotten_with_their_files_and_silent_ones_are_over(
     assert list((tmp_path / "files").iterdir()) == []
 
 
-def test_a_file_of_the_second_version_gets_the_new_tables(tmp_path: Path) -> None:
+def test_a_file_of_the_second_version_gets_the_new_tables_and_keeps_what_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "platform.db"
     with closing(sqlite3.connect(path)) as old:
         for statement in store.SCHEMA:
             if statement not in store.UPGRADE_2:
                 old.execute(statement)
+        old.execute(
+            "INSERT INTO devices (id, serial, dsn, name, type, environment, test_device, created_at)"
+            " VALUES ('d', 's', 'SIM-1', 'n', 't', 'test', 1, 1)"
+        )
         old.execute("PRAGMA user_version = 2")
         old.commit()
     with closing(store.connect(path)) as connection:
+        assert connection.execute("SELECT dsn FROM devices").fetchone()[0] == "SIM-1"
         assert store_test_runs.progress(connection, "x", [], total=1) == 0
         assert connection.execute("PRAGMA user_version").fetchone()[0] == store.VERSION

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from roboticks_tasks.errors import BoardError, TargetError
+from roboticks_tasks.errors import BoardError, ConfigError, TargetError
 from roboticks_tasks.events import Commanded, read_events
 from roboticks_tasks.lifecycle.support.heartbeat import Beating
 from roboticks_tasks.models import Capture
@@ -89,7 +89,7 @@ def test_the_same_words_are_not_found_twice(console: Console, terminal: Terminal
     terminal.say(b"ready\r\nready\r\n")
     console.expect("ready", since=0)
     console.expect("ready")
-    with pytest.raises(AssertionError, match=r"'ready' did not come on the console of board board-1 \(not within 0"):
+    with pytest.raises(AssertionError, match=r"'ready' did not come on the console of board board-1 within 0\.05 s"):
         console.expect("ready", timeout=0.05)
     assert console.expect("ready", since=begin)
 
@@ -145,10 +145,9 @@ def test_nobody_types_where_the_target_has_its_shell(terminal: Terminal, capture
 
 def test_an_end_of_the_capture_ends_the_wait_and_nothing_opens_the_port(console: Console, capture: Capture) -> None:
     stop_capture(capture)
-    with pytest.raises(AssertionError, match="its capture has ended"):
-        console.expect("ready", timeout=60)
-    with pytest.raises(BoardError, match="the console of board board-1 is not captured any more"):
-        console.send("x")
+    for use in (lambda: console.expect("ready", timeout=60), lambda: console.send("x")):
+        with pytest.raises(BoardError, match=r"console of board board-1 is not captured any more; see console\.log"):
+            use()
 
 
 # --- the shell --------------------------------------------------------------------------------------------------------
@@ -252,7 +251,7 @@ def test_a_board_that_must_not_reboot_is_left_alone(
     tmp_path: Path, timeout: float | None, kind: str, words: str
 ) -> None:
     board = Rebooting(["one"])
-    with pytest.raises(AssertionError, match=words):
+    with pytest.raises(ConfigError, match=words):
         rebooting(tmp_path, board, timeout=timeout, kind=kind).reboot()
     assert board.told == []
 

@@ -223,7 +223,7 @@ def test_two_runs_share_the_local_platform_and_the_last_one_stops_it(bench: Benc
     other = bench.run("hil-test", "--root", "other-device", "--artifacts", "other", "--", "-k", "registered")
     assert other.code == 0, other.err
     parts = {part["name"]: part["detail"] for part in bench.result(bench.folder / "other")["teardown"]["parts"]}
-    assert parts["local platform"] == "left running: another run uses it"
+    assert parts["local platform"] == "left running: it is still in use"
     finish(bench, holder)
     assert holder.returncode == 0
     bench.assert_nothing_is_left()

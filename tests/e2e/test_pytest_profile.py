@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
+import requests
 
+from roboticks_tasks.backend.credentials import api_headers
+from roboticks_tasks.backend.local import ensure_local, release_local
+from roboticks_tasks.profiles.values import LocalPlatform
 from tests.conditions import until
 from tests.contract.sshd import ALIAS, running_sshd
 from tests.e2e.bench import DEADLINE, Bench, Done
@@ -26,6 +30,15 @@ def test_device(device, session):
     assert session.id == os.environ["ROBOTICKS_SESSION_ID"]
 
 def test_plain(): pass
+"""
+
+WATCHED = """
+def test_is_watched():
+    import pathlib, time
+    end = time.monotonic() + 30
+    while not pathlib.Path("go").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 """
 
 WAITING = """
@@ -79,23 +92,55 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return [each for each in lines if each["event"] == "case-finished"]
 
 
+class Passed(NamedTuple):
+    """A session that has passed, and what its platform said of it while it went on, and afterwards."""
+
+    done: Done
+    live: dict[str, Any]
+    over: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def passed(shared_bench: Bench) -> Done:
-    """A session that has passed."""
-    return run(shared_bench, PASSING)
+def passed(shared_bench: Bench) -> Passed:
+    """A session with a test that waits until the platform has been asked; it has no run but this one."""
+    folder = shared_bench.folder / ".roboticks" / "platform"
+    platform = ensure_local(LocalPlatform(directory=str(folder)), run=shared_bench.folder)
+    runs = f"{platform.url}/api/v1/organizations/{platform.organization}/projects/{platform.project}/test-runs"
+
+    def ask() -> dict[str, Any]:
+        found = requests.get(runs, headers=api_headers(platform), timeout=10).json()
+        return found[0] if found else {}
+
+    try:
+        process = start(shared_bench, PASSING + WATCHED, "--profile", "sim")
+        until(lambda: ask().get("tests_passed") == 2 or process.poll() is not None, "the platform knows of two tests")
+        live = ask()
+        (shared_bench.folder / "go").touch()
+        out, err = process.communicate(timeout=DEADLINE)
+        return Passed(Done(process.returncode, out, err), live, ask())
+    finally:
+        release_local(folder, run=shared_bench.folder)
 
 
-def test_a_plain_pytest_brings_the_device_up_for_its_tests(passed: Done, shared_bench: Bench) -> None:
-    assert passed.code == 0, passed.out + passed.err
+def test_the_platform_shows_the_run_while_its_tests_go_on_and_its_end(passed: Passed, shared_bench: Bench) -> None:
+    keys = ("run_name", "status", "tests_total", "tests_passed")
+    name = shared_bench.result()["run_id"]
+    assert [passed.live[key] for key in keys] == [name, "running", 3, 2]
+    assert [passed.over[key] for key in keys[:2]] == [name, "passed"]
+    assert passed.over["id"] == passed.live["id"]
+
+
+def test_a_plain_pytest_brings_the_device_up_for_its_tests(passed: Passed, shared_bench: Bench) -> None:
+    assert passed.done.code == 0, passed.done.out + passed.done.err
     result = shared_bench.result()
-    assert (result["verdict"], result["reason"]) == ("passed", "2 tests passed")
+    assert (result["verdict"], result["reason"]) == ("passed", "3 tests passed")
     assert [step["name"] for step in result["steps"]][-2:] == ["pytest_session", "teardown"]
     assert all(part["ok"] for part in result["teardown"]["parts"])
-    assert f"device {result['dsn']}, session {result['session_id']}" in passed.out
+    assert f"device {result['dsn']}, session {result['session_id']}" in passed.done.out
 
 
-def test_its_run_folder_is_that_of_a_run(passed: Done, shared_bench: Bench) -> None:
-    assert [each["outcome"] for each in events(shared_bench.latest)] == ["passed", "passed"]
+def test_its_run_folder_is_that_of_a_run(passed: Passed, shared_bench: Bench) -> None:
+    assert [each["outcome"] for each in events(shared_bench.latest)] == ["passed"] * 3
     cases = ElementTree.parse(shared_bench.latest / "results.xml").getroot().iter("testcase")
     assert {"test_device", "test_plain"} <= {case.get("name") for case in cases}
     assert {"device-manager.log", "events.jsonl", "run.json", "test-run.log"} <= {
@@ -171,6 +216,36 @@ def test_a_session_that_is_ended_tears_down(bench: Bench, number: int, code: int
     if number != signal.SIGKILL:
         assert (bench.folder / "torn-down").exists()
         assert [each["outcome"] for each in events(folder)] == ["skipped"]
+
+
+@pytest.mark.parametrize(("number", "code", "verdict"), [(signal.SIGINT, 2, 130), (signal.SIGKILL, -9, 143)])
+def test_a_session_that_is_ended_while_it_brings_the_device_up_leaves_nothing(
+    bench: Bench, number: int, code: int, verdict: int
+) -> None:
+    process = start(bench, WAITING, "--profile", "sim", ROBOTICKS_SIM_FAULT="registers-late=50")
+    files = bench.folder / "test-output"
+    until(lambda: any("await_dsn" in each.read_text() for each in files.glob("*/events.jsonl")), "the device starts")
+    for _ in range(2):  # a second Ctrl-C is no other than the first
+        os.kill(process.pid, number)
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == code, out + err
+    folder = only_folder(bench)
+    until((folder / "result.json").exists, "the run has its verdict")
+    assert (bench.result(folder)["verdict"], bench.result(folder)["exit_code"]) == ("cancelled", verdict)
+    assert not (bench.folder / "began").exists()
+
+
+def test_a_run_that_is_done_step_by_step_is_used_and_left_as_it_is(bench: Bench) -> None:
+    for step in ("ensure-binary", "launch-dm", "await-dsn", "await-session", "deploy"):
+        assert bench.run(step).code == 0
+    before = bench.state()
+    for _ in range(2):
+        done = run(bench, PASSING)
+        assert done.code == 0, done.out + done.err
+        assert "the kept run in" in done.out
+        after = bench.state(only_folder(bench))
+        assert (after["session"], after["teardown"]) == (before["session"], None)
+    assert bench.run("teardown").code == 0
 
 
 def test_a_run_that_is_kept_is_used_and_kept(bench: Bench) -> None:

@@ -101,6 +101,11 @@ class Site(NamedTuple):
         return self.bench.folder / "ended"
 
     @property
+    def summary(self) -> Path:
+        """What the CI system shows of the run."""
+        return self.bench.folder / "summary.md"
+
+    @property
     def platform(self) -> Path:
         """The folder of the local platform."""
         return self.bench.folder / ".roboticks" / "platform"
@@ -114,6 +119,7 @@ def open_site(kind: str, folder: Path, *, small_disk: bool = False) -> Iterator[
     bench = Bench(folder)
     bench.environment["PATH"] = f"{Path(sys.executable).parent}:{bench.environment['PATH']}"
     bench.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here takes its time
+    bench.environment["GITHUB_STEP_SUMMARY"] = str(folder / "summary.md")
     site = Site(kind, bench, folder / "root", folder / "run")
     _write_suite(site)
     with ExitStack() as held:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults.cases import Case, Outcome, play
 from tests.faults.injections import FAULTS
-from tests.faults.moments import TYPICAL, Moment
+from tests.faults.moments import PUBLISHING, TYPICAL, Moment
 
 WEIGHTS = {"sim": 12, "ssh": 4, "serial": 1}
 """How often each kind of bench is drawn: the slower it is, the less."""
@@ -49,7 +49,7 @@ def _draw_one(chance: random.Random, name: str, kinds: Sequence[str]) -> Case:
     step = chance.choice(fault.steps)
     # Half of them fall on the seams between two steps, where a value is returned and not yet noted. Whoever can only
     # be hit in one step is gone at its end.
-    edge = "start" if step == "spawn" or len(fault.steps) == 1 else chance.choice(("start", "end"))
+    edge = "start" if step in {"spawn", PUBLISHING} or len(fault.steps) == 1 else chance.choice(("start", "end"))
     typical = TYPICAL[step] if edge == "start" else 0.02
     delay = 0.0 if chance.random() < 0.2 else round(chance.uniform(0.0, typical), 3)
     return Case(kind, name, Moment(step, edge, delay))

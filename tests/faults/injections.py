@@ -9,12 +9,14 @@ from contextlib import suppress
 from signal import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
 from tests.faults.harness import Fault, Run, send
-from tests.faults.moments import STEPS
+from tests.faults.moments import PUBLISHING, STEPS
 from tests.faults.slow_proxy import SlowProxy
 
-ANY = ("spawn", *STEPS)
+ANY = ("spawn", *STEPS, PUBLISHING)
 BUSY = STEPS[1:]
-WITH_PLATFORM = STEPS[STEPS.index("launch_dm") :]
+LATE = (*BUSY, PUBLISHING)
+WITH_LINK = STEPS[STEPS.index("launch_dm") :]
+WITH_PLATFORM = (*WITH_LINK, PUBLISHING)
 WITH_DEVICE = STEPS[STEPS.index("await_dsn") :]
 
 FREEZE = 2.0
@@ -70,14 +72,14 @@ LOST_SESSION = frozenset({"session"})
 
 FAULTS: dict[str, Fault] = {
     "SIGKILL of the run": Fault(send(SIGKILL, "run"), steps=ANY, ends=True),
-    "SIGKILL of nox": Fault(send(SIGKILL, "nox"), kinds=("sim",), steps=BUSY, ends=True, by_nox=True),
-    "SIGTERM of nox": Fault(send(SIGTERM, "nox"), kinds=("sim",), steps=BUSY, ends=True, by_nox=True),
-    "SIGKILL of the guard": Fault(send(SIGKILL, "guard"), steps=BUSY),
+    "SIGKILL of nox": Fault(send(SIGKILL, "nox"), kinds=("sim",), steps=LATE, ends=True, by_nox=True),
+    "SIGTERM of nox": Fault(send(SIGTERM, "nox"), kinds=("sim",), steps=LATE, ends=True, by_nox=True),
+    "SIGKILL of the guard": Fault(send(SIGKILL, "guard"), steps=LATE),
     "SIGKILL of run and guard": Fault(
-        send(SIGKILL, "run", "guard"), steps=BUSY, ends=True, may_remain=True, patience=0.3
+        send(SIGKILL, "run", "guard"), steps=LATE, ends=True, may_remain=True, patience=0.3
     ),
     "SIGKILL of run and guard, reaped": Fault(
-        send(SIGKILL, "run", "guard"), steps=BUSY, ends=True, may_remain=True, is_reaped=True, patience=0.3
+        send(SIGKILL, "run", "guard"), steps=LATE, ends=True, may_remain=True, is_reaped=True, patience=0.3
     ),
     "SIGKILL of the tests": Fault(send(SIGKILL, "tests"), steps=("pytest_session",), costs=LOST_TESTS),
     "SIGKILL of the device manager": Fault(send(SIGKILL, "device manager"), steps=WITH_DEVICE, costs=LOST_DEVICE),
@@ -88,20 +90,20 @@ FAULTS: dict[str, Fault] = {
     "SIGKILL of run and device manager": Fault(
         send(SIGKILL, "run", "device manager"), steps=WITH_DEVICE, ends=True, costs=LOST_DEVICE
     ),
-    "SIGKILL of the ssh link": Fault(send(SIGKILL, "link"), kinds=("ssh",), steps=WITH_PLATFORM, costs=LOST_SESSION),
+    "SIGKILL of the ssh link": Fault(send(SIGKILL, "link"), kinds=("ssh",), steps=WITH_LINK, costs=LOST_SESSION),
     "SIGKILL of the ssh connection": Fault(send(SIGKILL, "connection"), kinds=("ssh",), steps=BUSY),
     "SIGKILL of the capture": Fault(send(SIGKILL, "capture"), kinds=("serial",), steps=BUSY),
     "SIGTERM of the run": Fault(send(SIGTERM, "run"), steps=ANY, ends=True, code=143),
     "SIGINT of the run": Fault(send(SIGINT, "run"), steps=ANY, ends=True, code=130),
-    "SIGHUP of the run": Fault(send(SIGHUP, "run"), steps=BUSY, ends=True, code=129),
+    "SIGHUP of the run": Fault(send(SIGHUP, "run"), steps=LATE, ends=True, code=129),
     "platform stands still for 2 s": Fault(freeze("platform"), steps=WITH_PLATFORM),
     "device manager stands still for 2 s": Fault(freeze("device manager"), steps=WITH_DEVICE),
-    "run stands still for 2 s": Fault(freeze("run"), steps=BUSY),
+    "run stands still for 2 s": Fault(freeze("run"), steps=LATE),
     "network: reset": Fault(on_line(SlowProxy.cut), kinds=("ssh",), steps=BUSY, costs=LOST_SESSION),
     "network: swallows all": Fault(
         on_line(SlowProxy.blackhole), kinds=("ssh",), steps=BUSY, may_remain=True, patience=0.3, costs=LOST_SESSION
     ),
     "network: 20 ms slower": Fault(on_line(_slow), kinds=("ssh",), steps=BUSY),
-    "disk full": Fault(fill, kinds=("sim",), steps=BUSY, small_disk=True, costs=LOST_FILES),
+    "disk full": Fault(fill, kinds=("sim",), steps=LATE, small_disk=True, costs=LOST_FILES),
 }
 """Each fault by its name, in the order of the table."""

@@ -1,4 +1,7 @@
-"""Moments of a run: the start of a step or its end, as the run itself tells them, and a while after."""
+"""Moments of a run: the start of a step or its end, as the run itself tells them, and a while after.
+
+What comes after the verdict, the reports and their way to the platform, is no step: it begins where the run has ended.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ STEPS = (
     "teardown",
 )
 
+PUBLISHING = "publishing"
+"""What begins when the run has told its verdict; nobody tells its end."""
+
 TYPICAL = {
     "spawn": 0.35,
     "ensure_board": 0.01,
@@ -31,6 +37,7 @@ TYPICAL = {
     "deploy": 0.2,
     "pytest_session": 0.7,
     "teardown": 0.15,
+    PUBLISHING: 0.15,
 }
 """Seconds that each takes, and the start of the program before the first of them."""
 
@@ -81,4 +88,4 @@ def _has_come(moment: Moment, events: Path) -> bool:
         text = events.read_text()
     except OSError:
         return False
-    return f'"{name}","name":"{moment.step}"' in text
+    return ('"run-finished"' if moment.step == PUBLISHING else f'"{name}","name":"{moment.step}"') in text

@@ -139,7 +139,7 @@ def test_a_platform_that_is_killed_is_blamed_by_the_steps_and_by_the_next_run_th
     done = bench.run("hil-test", "--test-command", "pytest test_loses.py -p no:schemathesis")
     result = bench.result()
     assert (done.code, result["exit_code"], result["verdict"]) == (15, 15, "backend-error"), result["reason"]
-    assert "the board or its platform was lost while the tests ran (1 passed, 1 failed)" in result["reason"]
+    assert "the platform was lost while the tests ran (1 passed, 1 failed)" in result["reason"]
     assert "\n" not in result["reason"]
 
 

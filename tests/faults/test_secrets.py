@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,14 @@ SECRETS = {
     "option": "0ption-t0ken",
 }
 
+REDACTED = (
+    *("pytest.log", "pytest.xml", "results.xml", "device-manager.log"),
+    *("report.html", "timeline.jsonl", "platform.jsonl"),
+)
+"""What of a run tells what everybody has said."""
+
 GIVEN = {"hardware_profiles", "deployment", "tests", "pty", "sshd"}
+HISTORY = ("run", "step", "test", "outcome")
 KEEPERS = {".roboticks", "root", "home"}
 """Folders of the bench: what the user has written; what platform, device and the ledger of runs keep."""
 
@@ -84,7 +93,8 @@ named = {key: os.environ["ROBOTICKS_" + key.upper()] for key in ("module", "comp
 ready = {"sequence": 1, "mode": "prod", "timestamp_us": time.time_ns() // 1000, **named}
 bus.send_multipart([b"/roboticks/module/ready", json.dumps(ready).encode()])
 while True:
-    time.sleep(1)
+    bus.send_multipart([b"/leak/known", json.dumps(known).encode()])
+    time.sleep(0.1)
 """
 
 TESTS = """
@@ -108,6 +118,14 @@ def test_fails_with_what_it_knows(device):
 def test_raises_what_it_knows(device, record_property):
     record_property("known", " ".join(secrets()))
     raise RuntimeError("\\n".join(secrets()))
+
+def test_attaches_what_it_knows(artifacts):
+    artifacts.attach("\\n".join(secrets()), "known.txt")
+    artifacts.attach(json.dumps(secrets()).encode(), "known.json")
+    run = pathlib.Path(os.environ["ROBOTICKS_RUN"])
+    end = time.monotonic() + 5 * bool(json.loads((run / "run.json").read_text())["deployment"]["bus"])
+    while time.monotonic() < end and "/leak/known" not in (run / "bus.jsonl").read_text():
+        time.sleep(0.01)
 
 def test_prints_it_bit_by_bit(device, capfd):
     with capfd.disabled():
@@ -145,6 +163,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     """A bench whose user, device, composition and tests know secrets."""
     one = Bench(tmp_path)
     one.environment |= VARIABLES
+    one.environment |= {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "ROBOTICKS_HISTORY": str(tmp_path / "history.sqlite3"),
+    }
     for path, text in {
         "deployment/LeakComposition/composition.yaml": COMPOSITION,
         "deployment/LeakComposition/leak.py": LEAK,
@@ -173,6 +196,19 @@ def platform_secrets(bench: Bench) -> dict[str, str]:
 def shows(content: bytes, secret: str) -> list[str]:
     """Return the forms in which `content` shows `secret`; what stands around the form, quotes say, does not count."""
     return [form for form, spell in FORMS.items() if spell(secret).strip("\"'b").removesuffix("=").encode() in content]
+
+
+def stored(bench: Bench) -> dict[str, bytes]:
+    """Return what the local platform and the history have of the results of runs: tables as text, and files."""
+    platform = bench.folder / ".roboticks" / "platform"
+    found = {path.name: path.read_bytes() for path in (platform / "files").iterdir()}
+    tables = ("test_runs", "test_cases", "files")
+    for path, names in ((platform / "platform.db", tables), (bench.folder / "history.sqlite3", HISTORY)):
+        with closing(sqlite3.connect(path)) as database:
+            for name in names:
+                rows = database.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+                found[name] = "\n".join(str(value) for row in rows for value in row).encode()
+    return found
 
 
 def assert_secret(bench: Bench, done: Done, *, words: Iterable[str] = ()) -> None:
@@ -225,13 +261,25 @@ def test_nothing_of_a_run_in_which_everybody_prints_all_that_they_know_shows_a_s
     folder = bench.latest_of(profile)
     assert done.code == 1, done.sentence
     assert bench.result(folder)["tests"]["failed"] == 3
-    for name in ("pytest.log", "pytest.xml", "results.xml", "device-manager.log"):
+    heard = ("bus.jsonl",) if bench.state(folder)["deployment"]["bus"] else ()
+    assert heard or profile != "sim"
+    for name in (*REDACTED, *heard):
         assert (folder / name).read_text().count(MARK) >= 10, name
+    assert sum(path.read_text().count(MARK) for path in folder.glob("attachments/*/known*")) >= 10
+    assert MARK in (folder / "tests.jsonl").read_text()
     if profile == "serial":
         assert MARK in (folder / "console.log").read_text()
     assert any("pytest" in words for words in watch.seen)
     assert_secret(bench, done, words=watch.seen)
     assert_secret(bench, bench.run("status", "--json", "--profile", profile))
+    kept = stored(bench)
+    for path in (bench.folder / "summary.md", folder / "report.html"):  # as people read them
+        kept[path.name] = html.unescape(path.read_text()).encode()
+        assert MARK.encode() in kept[path.name], path
+    assert kept["test_cases"].count(MARK.encode()) > 0
+    assert sum(MARK.encode() in content for content in kept.values()) >= 5  # the cases, and files
+    for name, secret in (SECRETS | platform_secrets(bench)).items():
+        assert {what: forms for what, content in kept.items() if (forms := shows(content, secret))} == {}, name
 
 
 def test_words_that_stand_in_every_line_change_nothing_when_a_variable_calls_them_a_key(tmp_path: Path) -> None:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.cases import Case, play, short_folder
-from tests.faults.moments import Moment
+from tests.faults.moments import PUBLISHING, Moment
 
 CELLS = {
     ("sim", "SIGKILL of the run"): (
-        ["ensure_backend", "launch_dm", "await_dsn", "await_session", "deploy", "pytest_session", "teardown"]
+        [
+            "ensure_backend",
+            "launch_dm",
+            "await_dsn",
+            "await_session",
+            "deploy",
+            "pytest_session",
+            "teardown",
+            PUBLISHING,
+        ]
     ),
     ("sim", "SIGKILL of nox"): ["launch_dm"],
     ("sim", "SIGKILL of the guard"): ["launch_dm"],
     ("sim", "SIGKILL of run and guard"): ["launch_dm", "pytest_session"],
-    ("sim", "SIGKILL of run and guard, reaped"): ["deploy"],
+    ("sim", "SIGKILL of run and guard, reaped"): ["deploy", PUBLISHING],
+    ("sim", "SIGTERM of the run"): [PUBLISHING],
+    ("sim", "disk full"): [PUBLISHING],
     ("sim", "SIGKILL of the tests"): ["pytest_session"],
     ("sim", "SIGKILL of the device manager"): ["await_session", "deploy", "pytest_session"],
     ("sim", "SIGKILL of the platform"): ["await_dsn", "await_session", "pytest_session"],

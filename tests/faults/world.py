@@ -36,7 +36,8 @@ def left_behind(site: Site) -> list[str]:
         if pid != ours and not words.startswith("sshd") and "/sshd -D" not in words and "mount -t tmpfs" not in words
     ]
     locks = [site.root / "run" / "lease", *(site.bench.folder / "bench").glob("*")]
-    return found + [f"lease {path.name}" for path in locks if is_locked(path)]
+    found += [f"lease {path.name}" for path in locks if is_locked(path)]
+    return found + [f"user of the platform {path.name}" for path in (site.platform / "users").glob("*")]
 
 
 def is_locked(path: Path) -> bool:
@@ -130,6 +131,7 @@ def wrong(site: Site, fault: Fault, before: Inflicted | None, *, code: int, erro
         [*_, last] = [line for line in errors.splitlines() if re.match(r"[\w.]+: |[\w.]*Interrupt", line)] or ["?"]
         yield f"a traceback: {last}"
     yield from _invalid_files(site)
+    yield from _wrong_reports(site)
     result = read_json(site.run / "result.json")
     if not begun:
         return
@@ -157,6 +159,16 @@ def _invalid_files(site: Site) -> Iterator[str]:
     console = site.run / "console.log"
     if console.exists() and (text := console.read_bytes()) and not text.endswith(b"\n"):
         yield "console.log ends in the middle of a line"
+
+
+def _wrong_reports(site: Site) -> Iterator[str]:
+    for path in site.run.glob(".*.new"):
+        yield f"{path.name} is half a file"
+    page = site.run / "report.html"
+    if page.exists() and not page.read_text().endswith("</html>"):
+        yield "report.html is not whole"
+    if site.summary.exists() and (told := site.summary.read_text().count("\n### ")) != 1:
+        yield f"the CI system was told {told} times"
 
 
 def _wrong_verdict(site: Site, result: dict[str, Any], before: Inflicted | None) -> Iterator[str]:

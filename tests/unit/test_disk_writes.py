@@ -117,6 +117,16 @@ def test_what_a_killed_writer_has_left_goes_with_the_next_write_and_a_living_one
     assert names(tmp_path) == {"run.json", living.name, other.name}
 
 
+def test_what_a_killed_writer_has_left_goes_before_its_parent_knows_of_its_death(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as killed:
+        left = tmp_path / f".run.json.{killed.pid}.new"
+        left.touch()
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        write_atomically(tmp_path / "run.json", b"{}")
+        assert not left.exists()
+
+
 def test_a_writer_that_is_killed_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

@@ -51,9 +51,20 @@ def test_the_text_names_what_is_flaky_with_its_numbers(full: Path, capsys: pytes
     flaky = text.partition("\nflaky tests\n")[2]
     assert "test_2: disagreed in" in flaky.partition("flaky boards")[0]
     assert "board-1: disagreed in" in flaky.partition("flaky boards")[2]
-    assert "p=less than 1e-12" in flaky
+    assert "p < 1e-12" in flaky
     assert "Holm" in text
     assert "await_dsn" in text
+
+
+def test_sentences_are_wrapped_to_the_terminal_and_hang_below_their_first_line(
+    full: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["history"]) == 0
+    lines = capsys.readouterr().out.partition("\nflaky tests\n")[2].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("  tests/")
+    assert lines[1].startswith("    ")
 
 
 def test_the_json_has_the_documented_shape(full: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_a_flaky_test_and_a_flaky_board_are_named_and_nothing_else(seed: int) ->
 
 
 def test_ten_thousand_runs_read_from_the_file_name_the_flaky_test_and_the_flaky_board(tmp_path: Path) -> None:
-    made = make(1, runs=10_000, flaky_tests={7: 0.08}, flaky_boards={3: 0.05})
+    made = make(1, runs=10_000, tests=12, flaky_tests={7: 0.08}, flaky_boards={3: 0.05})
     with History.open(tmp_path / "h") as history:
         history.record(*(finished(each, number) for number, each in enumerate(made)))
         report = look_at(history, Window()).report
@@ -72,7 +72,66 @@ def test_a_test_that_fails_always_on_one_commit_is_broken_and_not_flaky(seed: in
     ]
     found = find(table(made))
     assert summary(found) == (set(), set(), set(), set())
-    assert [(each.test - 1, each.change - 1, each.runs) for each in found.broken] == [(5, 29, 20)]
+    assert [(each.test - 1, each.change - 1, each.failed, each.runs) for each in found.broken] == [(5, 29, 20, 20)]
+
+
+@pytest.mark.parametrize("commits", [1, 6, 500])
+@pytest.mark.parametrize(("boards", "runs_per_commit"), [(1, 20), (1, 3), (2, 2), (6, 20), (8, 3)])
+def test_a_regression_that_passes_now_and_then_is_broken_and_not_flaky(
+    boards: int, runs_per_commit: int, commits: int
+) -> None:
+    for seed in range(3):
+        chance = random.Random(seed)
+        made = make(seed, **{**SMALL, "boards": boards, "runs_per_commit": runs_per_commit}, breaks=0)
+        last = made[-1].commit
+        found = find(
+            table(
+                [
+                    run._replace(tests={**run.tests, 5: (chance.random() < 0.93, False)})
+                    if run.commit > last - commits
+                    else run
+                    for run in made
+                ]
+            )
+        )
+        assert summary(found) == (set(), set(), set(), set())
+        if runs_per_commit == 20:
+            assert [(each.test - 1, each.change - 1) for each in found.broken] == [(5, last)]
+
+
+@pytest.mark.parametrize("runs_per_commit", [2, 8, 40])
+def test_a_board_that_is_dead_for_a_day_is_neither_flaky_nor_lacks_what_its_tests_need(runs_per_commit: int) -> None:
+    for seed in range(5):
+        chance = random.Random(seed)
+        options = {**SMALL, "runs": 500, "boards": 3, "runs_per_commit": runs_per_commit, "noise": 0.02}
+        made = make(seed, **options, breaks=0)
+        dead = [
+            run._replace(tests={test: (chance.random() < 0.7, False) for test in run.tests})
+            if run.board == 1 and 200 <= number < 224
+            else run
+            for number, run in enumerate(made)
+        ]
+        assert summary(find(table(dead))) == (set(), set(), set(), set())
+
+
+def test_a_test_disagrees_no_more_often_than_it_passes_there() -> None:
+    made = [
+        Made(commit, board, {0: (commit == 3 and board < 2, False), 1: (False, False)})
+        for commit in range(9)
+        for board in range(3)
+    ]
+    assert [each.hits for each in find(table(made)).tests] == [1, 0]
+
+
+def test_a_camera_that_is_off_for_a_day_on_the_only_board_is_one_outage() -> None:
+    made = make(1, **{**SMALL, "boards": 1, "runs_per_commit": 60}, breaks=0)
+    dark = [
+        run._replace(tests={**run.tests, 5: (True, False)}) if 200 <= number < 224 else run
+        for number, run in enumerate(made)
+    ]
+    found = find(table(dark))
+    assert summary(found) == (set(), set(), set(), set())
+    assert next(each.hits for each in found.tests if each.number == 6) <= 2
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -125,6 +184,18 @@ def test_a_board_that_runs_most_of_the_tests_or_one_that_only_it_runs_is_not_fla
 
     assert summary(look(seed, mostly_there, flaky_tests={1: 0.2})) == ({1}, set(), set(), set())
     assert summary(look(seed, only_there, flaky_tests={9: 0.2})) == ({9}, set(), set(), set())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_test_that_nearly_always_fails_on_one_board_is_that_boards_own(seed: int) -> None:
+    def loose(made: list[Made]) -> list[Made]:
+        chance = random.Random(seed)
+        return [
+            run._replace(tests={**run.tests, 5: (chance.random() < 0.95, False)}) if run.board == 2 else run
+            for run in made
+        ]
+
+    assert summary(look(seed, loose, breaks=0)) == (set(), set(), set(), {(5, 2)})
 
 
 def test_with_one_board_a_flaky_test_is_still_told_from_a_bench_on_which_all_are_alike() -> None:

@@ -23,7 +23,7 @@ from roboticks_tasks.reporting.page.chart import draw
 from roboticks_tasks.reporting.page.logs import shown
 from roboticks_tasks.reporting.page.text import Budget, printable, size
 from roboticks_tasks.reporting.page.wording import seconds, web_page
-from roboticks_tasks.reporting.values import Case, Diagnosis, Finished, Line
+from roboticks_tasks.reporting.values import Case, Diagnosis, Finished, Level, Line, Source
 from tests.browser import example
 
 MOST = 5_000_000
@@ -134,13 +134,19 @@ def test_the_files_of_the_page_cannot_end_their_own_element() -> None:
     assert "</script" not in (here / "page.js").read_text().lower()
     assert "<!--" not in (here / "page.js").read_text()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval", (here / "page.js").read_text())
+    assert "light-dark(" not in (here / "page.css").read_text()  # a browser of before 2024 would have no colour at all
     assert not re.search(r"\|\s*safe\b|autoescape", (here / "page.html.j2").read_text())
+
+
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    return Read(page_saying("x", tmp_path_factory.mktemp("harmless")))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hostile=ANYTHING)
-def test_whatever_is_said_stays_text(tmp_path: Path, hostile: str) -> None:
-    read, harmless = Read(page_saying(hostile, tmp_path)), Read(page_saying("x", tmp_path))
+def test_whatever_is_said_stays_text(tmp_path: Path, harmless: Read, hostile: str) -> None:
+    read = Read(page_saying(hostile, tmp_path))
     assert {tag for tag, _ in read.tags} <= {tag for tag, _ in harmless.tags}
     assert len(read.of("script")) == len(read.of("style")) == 1
     for tag, attributes in read.tags:
@@ -249,6 +255,28 @@ def test_what_is_an_error_is_kept_from_afar_and_gaps_are_told() -> None:
     assert {line.gap for line in few.lines[2:]} == {0}
 
 
+def test_the_line_to_see_first_is_what_the_diagnosis_rests_on_else_the_nearest_that_is_bad() -> None:
+    def line(at: float, level: Level | None, source: Source = "device") -> Line:
+        return Line(at=at, source=source, text=f"at {at}", level=level)
+
+    def first(*lines: Line, evidence: Sequence[Line] = ()) -> list[str]:
+        few = shown(lines, Budget(10_000), most=9_000, moment=9.0, evidence=evidence)
+        return [each.text for each in few.lines if each.is_decisive]
+
+    said = [
+        line(1, "error"),
+        line(4, "error"),
+        line(8, "warning"),
+        line(9, "error", "test"),
+        line(9, "error", "lifecycle"),
+    ]
+    assert first(*said) == ["at 4"]
+    assert first(*said, evidence=said[:1]) == ["at 1"]
+    assert first(*said[2:]) == ["at 8"]
+    assert first(*said[3:]) == []
+    assert not any(each.is_decisive for each in shown(said, Budget(10_000), most=9_000).lines)  # the end of a log
+
+
 def test_a_log_takes_no_more_than_is_left() -> None:
     budget = Budget(500)
     few = shown([Line(at=float(n), source="device", text="x" * 100) for n in range(100)], budget, most=5_000)
@@ -305,6 +333,14 @@ def test_attachments_are_shown_only_if_they_cannot_act(tmp_path: Path) -> None:
     assert read.text.count("(not in the folder)") == 5
 
 
+def test_a_folder_for_an_attachment_leaves_nothing_open(tmp_path: Path) -> None:
+    opened = {each.name for each in Path("/proc/self/fd").iterdir()}
+    (tmp_path / "attachments").mkdir()
+    folder = Attachment(name="x", path="attachments", media_type="text/plain", size=1)
+    page_of(tmp_path, run(case(attachments=(folder,) * 3)))
+    assert {each.name for each in Path("/proc/self/fd").iterdir()} == opened
+
+
 def test_only_web_pages_are_linked_to() -> None:
     assert web_page("https://ci.example/job/1") == "https://ci.example/job/1"
     for url in (
@@ -352,7 +388,26 @@ def test_a_run_that_broke_before_its_tests_shows_the_log_around_that(tmp_path: P
 def test_a_run_without_events_tests_or_timeline_has_a_page(tmp_path: Path) -> None:
     result = replace(example.finished().result, steps=(), teardown=None, tests=None, compositions=(), dsn=None)
     words = Read(page_of(tmp_path, Finished(result=result), Diagnosis(cause="none", sentence=""))).text
-    assert result.reason in words
+    assert words.count(result.reason) == 1
+
+
+def test_a_reason_is_told_once(tmp_path: Path) -> None:
+    whole = example.finished()
+    reason = "no DSN within 30 s;\n  the log says nothing"
+    steps = (*whole.result.steps[:4], StepResult(name="await_dsn", outcome="failed", duration=2.2, error=reason))
+    finished = replace(whole, result=replace(whole.result, steps=steps, reason=reason), events=(), cases=())
+    sentence = f"The bench is to blame: {' '.join(reason.split())}"
+    words = Read(page_of(tmp_path, finished, Diagnosis(cause="bench", sentence=sentence))).text
+    assert words.count("no DSN within 30 s") == 1
+    other = Read(page_of(tmp_path, finished, Diagnosis(cause="bench", sentence="x"))).text
+    assert "The run's own word: no DSN" in other
+
+
+def test_what_a_failure_is_called_is_not_told_twice(tmp_path: Path) -> None:
+    named = case("t::a", properties=(("roboticks.nodeid", "t::a"), ("rig", "7")))
+    words = Read(page_of(tmp_path, run(named))).text
+    assert "rig: 7" in words
+    assert "roboticks.nodeid" not in words
 
 
 def test_the_chart_has_the_steps_at_their_times_and_the_failures() -> None:

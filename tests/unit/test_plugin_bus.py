@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
+from roboticks_tasks.errors import TargetError
 from roboticks_tasks.pytest_plugin import bus_monitor
 from roboticks_tasks.pytest_plugin.bus_assertions import Bus, open_bus
 from roboticks_tasks.pytest_plugin.bus_monitor import Message, Monitor
@@ -55,6 +56,12 @@ def bus(publisher: Publisher) -> Iterator[Bus]:
     with open_bus(publisher.endpoint) as bus:
         publisher.await_listener()
         yield bus
+
+
+def test_a_bus_that_nobody_serves_is_told_and_not_taken_for_a_silent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_monitor, "CONNECTED", 0.05)
+    with pytest.raises(TargetError, match=r"the device's message bus at tcp://127\.0\.0\.1:9 is unreachable"):
+        Monitor("tcp://127.0.0.1:9")
 
 
 def came(bus: Bus, count: int) -> None:

@@ -43,6 +43,32 @@ def test_every_case_is_read_with_what_the_tool_says_of_it(tmp_path: Path) -> Non
     assert "tear-down\nlate" in four.detail
 
 
+def test_a_test_that_was_run_again_is_one_test_although_the_file_has_a_case_for_each_attempt(tmp_path: Path) -> None:
+    attempt = '<testcase classname="hil.test_a" name="two" time="0.1">{}</testcase>'
+    named = '<properties><property name="roboticks.nodeid" value="hil/test_a.py::two"/></properties>'
+    for what in ("", named):
+        red = attempt.format(f'{what}<failure message="no"/>')
+        leave(tmp_path, a_result(), junit=f'<testsuite name="pytest">{attempt.format(what)}{red}</testsuite>')
+        (tmp_path / "tests.jsonl").unlink(missing_ok=True)
+        note(
+            tmp_path,
+            events.CaseStarted(nodeid="hil/test_a.py::two"),
+            ended("hil/test_a.py::two", "rerun", begin=BEGIN),
+            events.CaseStarted(nodeid="hil/test_a.py::two"),
+            ended("hil/test_a.py::two", "failed", begin=BEGIN + 5),
+        )
+        [two] = read_run(tmp_path).cases
+        assert (two.nodeid, two.outcome, two.attempts, two.begin) == ("hil/test_a.py::two", "failed", 2, BEGIN + 5)
+
+
+def test_of_a_file_that_cannot_be_imported_its_name_and_the_last_error_are_told(tmp_path: Path) -> None:
+    detail = "ImportError while importing '/x/hil/test_a.py'.\nhil/test_a.py:1: in x\n    import y\nE   KeyError: 'y'"
+    case = f'<testcase classname="" name="hil.test_a"><error message="collection failure">{detail}</error></testcase>'
+    leave(tmp_path, a_result(), junit=f'<testsuite name="pytest">{case}</testsuite>')
+    [found] = read_run(tmp_path).cases
+    assert (found.nodeid, found.message) == ("hil/test_a.py", "collection failure: KeyError: 'y'")
+
+
 def test_times_places_attempts_and_files_are_the_plugins_and_outcomes_the_junit_files(tmp_path: Path) -> None:
     leave(tmp_path, a_result(), junit=REPORT)
     file = Attachment(name="a", path="attachments/x/a", media_type="text/plain", size=1)

@@ -11,15 +11,20 @@ from tests.unit.junit_files import a_result, counted
 FOLDER = Path("test-output/a run")
 
 
-def test_the_diagnosis_comes_first_then_the_reason_and_what_to_do() -> None:
+def test_the_diagnosis_comes_first_then_what_to_do_and_the_reason_is_not_said_again() -> None:
     told = {"diagnosis": "The bench: its console was lost", "advice": "`roboticks-tasks doctor`"}
     lines = summarise(a_result("bench-error", 15, "no verdict", **told), FOLDER).splitlines()
-    assert lines[:3] == [
+    assert lines[:2] == [
         "bench-error: The bench: its console was lost",
-        "  reason    no verdict",
         "  next      `roboticks-tasks doctor`",
     ]
     assert lines[-2:] == [f"  folder    {FOLDER}", f"  report    {FOLDER}/report.html"]
+
+
+def test_a_report_that_could_not_be_written_is_said_of_a_run_that_passed() -> None:
+    reason = "1 test passed, but a report could not be written: no space"
+    lines = summarise(a_result("passed", 18, reason, diagnosis="1 test passed"), FOLDER).splitlines()
+    assert lines[:2] == ["passed: 1 test passed", f"  reason    {reason}"]
 
 
 def test_a_run_that_passed_is_said_in_a_line_with_what_ran() -> None:

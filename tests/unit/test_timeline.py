@@ -134,6 +134,30 @@ def test_a_folder_that_takes_nothing_is_said_and_the_old_timeline_stays(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["timeline.jsonl"]
 
 
+def test_what_the_platform_has_stands_where_it_was_said_however_it_stands_in_the_file(tmp_path: Path) -> None:
+    lines = [(9, "session s is completed"), (2, "[link] Online"), (3, "[greeter] hello")]
+    (tmp_path / "platform.jsonl").write_text(
+        "".join(f"{json.dumps({'at': T + at, 'text': say})}\n" for at, say in lines)
+    )
+    timeline = build_timeline(tmp_path, None, [])
+    assert [(at, text) for at, _, text in said(timeline)] == sorted(lines)
+
+
+def test_a_chatty_bus_yields_to_what_the_device_and_the_console_say(tmp_path: Path) -> None:
+    flood(tmp_path, 10, step=1.0)
+    (tmp_path / "console.log").write_text("".join(f"{record(T + at, f'tick {at}')}\n" for at in range(10)))
+    with (tmp_path / "bus.jsonl").open("w") as bus:
+        for number in range(20_000):
+            bus.write(json.dumps({"at": T + number / 2000, "topic": "/pose", "message": {"n": number}}) + "\n")
+    timeline = build_timeline(tmp_path, None, [case("test_a", T + 1, T + 9)])
+    lines = timeline.slice_of("test_a", most=100)
+    assert numbers(lines) == list(range(10))
+    assert [line.text for line in lines if line.source == "console"] == [f"tick {at}" for at in range(10)]
+    messages = [line.at - T for line in lines if line.source == "bus"]
+    assert len(messages) == 78
+    assert max(abs(at - 9) for at in messages) < 0.1, "nearest to the test's end"
+
+
 def test_a_tests_slice_is_its_time_and_some_seconds_around_it(tmp_path: Path) -> None:
     flood(tmp_path, 1000)
     timeline = build_timeline(tmp_path, None, [case("test_a", T + 5, T + 6), case("test_b")])

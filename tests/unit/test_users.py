@@ -121,3 +121,10 @@ def test_our_own_process_is_alive() -> None:
     pid, started = users.own_process()
     assert pid == os.getpid()
     assert processes.is_alive(pid, started)
+
+
+def test_what_a_killed_process_has_half_written_goes_with_the_next_that_leaves(directory: Path) -> None:
+    join(directory, "a")
+    (directory / "users" / "0123.new").touch()
+    assert not users.leave(directory, Path("a"))
+    assert list((directory / "users").iterdir()) == []

@@ -18,7 +18,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 SPOKEN: dict[type[msgspec.Struct], tuple[str, ...]] = {
     RunState: ("steps", "deployment", "teardown"),
-    StepResult: ("error",),
+    StepResult: ("error", "remedy"),
     Deployment: ("compositions",),
     Composition: ("error",),
     TeardownReport: ("parts",),

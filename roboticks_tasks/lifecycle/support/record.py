@@ -140,8 +140,11 @@ class Record:
         self.run = public(run, self._redactor)
         state.save(self._artifacts, self.run, durable=durable)
 
-    def finish(self, *, signal_number: int | None = None) -> RunResult:
-        """Judge the run, write result.json and tell everyone; a signal that ended the run stays part of it."""
+    def finish(self, *, signal_number: int | None = None, settle: bool = True) -> RunResult:
+        """Judge the run, write result.json and tell everyone; a signal that ended the run stays part of it.
+
+        Without `settle` the run stays in the ledger, for a caller who has more to end.
+        """
         if signal_number is not None:
             with suppress(ConfigError):
                 self._save(msgspec.structs.replace(self.run, signal=signal_number))
@@ -166,7 +169,8 @@ class Record:
             provenance=run.provenance,
         )
         result = write_result(self._artifacts, result)
-        self.settle()  # not before: who is killed in between would leave a run without a verdict that nobody knows
+        if settle:  # not before: who is killed in between would leave a run without a verdict that nobody knows
+            self.settle()
         self._sink(
             RunFinished(
                 run_id=result.run_id,

@@ -38,11 +38,19 @@ def step_result(name: str, duration: float, error: BaseException | None = None) 
             name=name, outcome="cancelled", duration=duration, error=reason, exit_code=code, verdict=verdict
         )
     if isinstance(error, RoboticksError):
-        code, verdict, reason = error.exit_code, error.verdict, str(error)
+        code, verdict, reason, remedy = error.exit_code, error.verdict, str(error), error.remedy or None
     else:
         reason = f"a bug in roboticks-tasks: {type(error).__name__}: {error}; please report it"
-        code, verdict = EXIT_BUG, Verdict.BENCH_ERROR
-    return StepResult(name=name, outcome="failed", duration=duration, error=reason, exit_code=code, verdict=verdict)
+        code, verdict, remedy = EXIT_BUG, Verdict.BENCH_ERROR, None
+    return StepResult(
+        name=name,
+        outcome="failed",
+        duration=duration,
+        error=reason,
+        remedy=remedy,
+        exit_code=code,
+        verdict=verdict,
+    )
 
 
 def killed_step(name: str | None) -> StepResult:

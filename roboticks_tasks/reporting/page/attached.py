@@ -108,7 +108,9 @@ def _read(artifacts: Path, path: str, *, most: int) -> bytes | None:
         if not place.resolve().is_relative_to(artifacts.resolve()):
             return None
         handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as stream:
-            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return stream.read(most)
+        try:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return os.pread(handle, most, 0)
+        finally:
+            os.close(handle)
     return None

@@ -10,7 +10,7 @@ from roboticks_tasks.reporting.page.attached import Attached, attached, linked
 from roboticks_tasks.reporting.page.logs import LEAST, SLICE, Slice, Timeline, around
 from roboticks_tasks.reporting.page.text import Budget, Cut, anchor_of, shorten, size
 from roboticks_tasks.reporting.page.wording import seconds
-from roboticks_tasks.reporting.values import Case, Finished
+from roboticks_tasks.reporting.values import Case, Finished, Line
 
 FULL = 250
 """Failed tests that are shown with all there is of them."""
@@ -83,7 +83,9 @@ class Page(NamedTuple):
     total: int
 
 
-def arrange(artifacts: Path, finished: Finished, timeline: Timeline | None, *, log: Budget) -> Page:
+def arrange(
+    artifacts: Path, finished: Finished, timeline: Timeline | None, evidence: Sequence[Line] = (), *, log: Budget
+) -> Page:
     """Return the tests in the order in which they are read: failed, flaky, skipped, passed."""
     of: dict[str, list[Case]] = {"failed": [], "flaky": [], "skipped": [], "passed": []}
     for case in finished.cases:
@@ -99,7 +101,7 @@ def arrange(artifacts: Path, finished: Finished, timeline: Timeline | None, *, l
         failures.append(head)
     for number, head in enumerate(failures):
         left = len(failures) - number
-        lines = around(head.case, timeline, log, most=log.share(left, most=SLICE, least=LEAST))
+        lines = around(head.case, timeline, evidence, log, most=log.share(left, most=SLICE, least=LEAST))
         failures[number] = _filled(
             head, artifacts, lines, texts, images, most=texts.share(3 * left, most=TEXT, least=0)
         )
@@ -139,7 +141,8 @@ def _failure(case: Case, anchor: str, *, is_open: bool) -> Failure:
         facts.append(f"{case.attempts} attempts")
     if case.worker:
         facts.append(f"worker {shorten(case.worker, 40)}")
-    facts += [shorten(f"{name}: {value}", 100) for name, value in case.properties[:8]]
+    told = [(name, value) for name, value in case.properties if value != case.nodeid]
+    facts += [shorten(f"{name}: {value}", 100) for name, value in told[:8]]
     place = shorten(case.file or "", NAME) + (f":{case.line}" if case.file and case.line else "")
     return Failure(case, anchor, shorten(case.nodeid, NAME), place, " · ".join(facts), is_open)
 

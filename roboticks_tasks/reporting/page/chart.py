@@ -84,7 +84,8 @@ def draw(finished: Finished) -> Chart:
     for step in steps:
         length = seconds(step.end - step.begin)
         bar = axis.bar(step.begin, step.end, step.outcome, f"{step.name}, {step.outcome}: {length}")
-        rows.append(Row(step.name, step.outcome, seconds(step.begin - begin), length, [bar], step.error))
+        error = "" if step.error == finished.result.reason else step.error  # it has been told already
+        rows.append(Row(step.name, step.outcome, seconds(step.begin - begin), length, [bar], error))
         if step.name == "pytest_session" and timed:
             rows.append(_tests(axis, timed))
         if step.name == "teardown" and finished.result.teardown and finished.result.teardown.parts:

@@ -86,10 +86,10 @@ function step(distance) {
   visible[next].scrollIntoView();
 }
 
-// What went wrong, else the end, and not the beginning of its log, is what one wants to see first.
+// What decides, else the end, and not the beginning of its log, is what one wants to see first.
 function toTrouble(scrolls) {
   for (const scroll of scrolls) {
-    const line = scroll.querySelector(".error:not(.s-test)") ?? scroll.querySelector(".moment, tbody tr:last-child");
+    const line = scroll.querySelector(".decisive") ?? scroll.querySelector(".moment, tbody tr:last-child");
     if (line) scroll.scrollTop = line.offsetTop - scroll.clientHeight * 0.4;
   }
 }

@@ -85,13 +85,13 @@ def _values(artifacts: Path, finished: Finished, diagnosis: Diagnosis, timeline:
     result = finished.result
     log = Budget(logs.TOTAL)
     evidence = logs.shown(diagnosis.evidence[-logs.EVIDENCE :], log, most=logs.SLICE)
-    page = cases.arrange(artifacts, finished, timeline, log=log)
-    step = logs.broken_step(finished, timeline, log)
+    page = cases.arrange(artifacts, finished, timeline, diagnosis.evidence, log=log)
+    step = logs.broken_step(finished, timeline, diagnosis.evidence, log)
     return {
         "result": result,
         "sentence": shorten(diagnosis.sentence or result.reason, SENTENCE),
         "advice": _in_commands(shorten(diagnosis.advice, SENTENCE)),
-        "reason": shorten(result.reason, SENTENCE),
+        "reason": "" if _is_told(result.reason, diagnosis.sentence) else shorten(result.reason, SENTENCE),
         "evidence": evidence,
         "facts": facts(result, diagnosis),
         "chart": draw(finished),
@@ -103,6 +103,11 @@ def _values(artifacts: Path, finished: Finished, diagnosis: Diagnosis, timeline:
         "sources": logs.SOURCES,
         "files": [(name, what) for name, what in FILES if (artifacts / name).is_file()],
     }
+
+
+def _is_told(reason: str, sentence: str) -> bool:
+    """Tell whether the sentence has the reason in it, on one line and maybe cut."""
+    return not sentence or " ".join(reason.split())[:200] in " ".join(sentence.split())
 
 
 def _in_commands(text: str) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ SOURCES: tuple[Source, ...] = ("lifecycle", "test", "target", "platform", "bus",
 """Every source, in the order of lines of one moment."""
 
 ALERTS = ("warning", "error")
+
+BUS = 1 << SOURCES.index("bus")
 
 
 class Block(NamedTuple):
@@ -58,20 +60,27 @@ class Timeline(NamedTuple):
     def span(self, begin: float, end: float, *, most: int = 400, focus: float | None = None) -> list[Line]:
         """Return what was said between two moments, at most `most` lines of it, and one for each gap that tells it.
 
-        Kept are warnings and errors, half of `most` at least being left for the lines nearest to `focus` (`end`).
+        Kept are warnings and errors, half of `most` at least being left for the lines nearest to `focus` (`end`);
+        where they are too many, messages of the bus yield to all others.
         """
         first, last = self._number_of(begin), self._number_of(end, is_behind=True)
         if last - first <= most:
             return [line for _, line in self._numbered(first, last)]
         focus = end if focus is None else focus
         middle = min(last, max(first, self._number_of(focus, is_behind=True)))
-        kept = dict(self._alerts(first, middle, last, most // 2))
-        near = list(self._numbered(max(first, middle - most), min(last, middle + most)))
-        near.sort(key=lambda each: (abs(each[1].at - focus), abs(each[0] - middle)))
-        for number, line in near:
-            if len(kept) >= most:
-                break
-            kept[number] = line
+        before, after = range(first, middle), range(middle, last)
+        alerts = chain(self._outward(before, -1, _has_alert, _is_alert), self._outward(after, 1, _has_alert, _is_alert))
+        kept = dict(islice(alerts, most // 2))
+        for has, wanted in ((_has_words, _is_words), (_has_any, _is_any)):
+            near = [
+                *islice(self._outward(before, -1, has, wanted), most),
+                *islice(self._outward(after, 1, has, wanted), most),
+            ]
+            near.sort(key=lambda each: (abs(each[1].at - focus), abs(each[0] - middle)))
+            for number, line in near:
+                if len(kept) >= most:
+                    break
+                kept[number] = line
         return _with_gaps(sorted(kept.items()), first, last)
 
     def tail(self, source: Source, count: int) -> list[Line]:
@@ -105,29 +114,48 @@ class Timeline(NamedTuple):
                     yield number, line
                 number += 1
 
-    def _alerts(self, first: int, middle: int, last: int, most: int) -> Iterator[tuple[int, Line]]:
-        """Yield warnings and errors, those before `middle` first, from there on back; `most` of them."""
-        sides = [(first, middle, -1), (middle, last, 1)]
-        left = most
-        for begin, end, step in sides:
-            start = max(0, bisect_right(self.blocks, begin, key=lambda block: block.number) - 1)
-            stop = bisect_left(self.blocks, end, key=lambda block: block.number)
-            for index in range(start, min(stop, len(self.blocks) - 1))[::step]:
-                if not left:
-                    return
-                if not self.blocks[index].alerts:
-                    continue
+    def _outward(
+        self, numbers: range, step: int, has: Callable[[Block], bool], is_wanted: Callable[[Line], bool]
+    ) -> Iterator[tuple[int, Line]]:
+        """Yield the wanted lines of some numbers, from the last one back where `step` is -1; `has` tells of a block."""
+        if not numbers:
+            return
+        start = max(0, bisect_right(self.blocks, numbers[0], key=lambda block: block.number) - 1)
+        stop = bisect_left(self.blocks, numbers.stop, key=lambda block: block.number)
+        for index in range(start, min(stop, len(self.blocks) - 1))[::step]:
+            if has(self.blocks[index]):
                 numbered = list(enumerate(self._block(index), self.blocks[index].number))
-                wanted = [each for each in numbered if begin <= each[0] < end and each[1].level in ALERTS]
-                for each in wanted[::step][:left]:
-                    yield each
-                    left -= 1
+                yield from (each for each in numbered[::step] if each[0] in numbers and is_wanted(each[1]))
 
     def _block(self, index: int) -> list[Line]:
         begin, end = self.blocks[index].offset, self.blocks[index + 1].offset
         with self.path.open("rb") as stream:
             stream.seek(begin)
             return msgspec.json.Decoder(Line).decode_lines(stream.read(end - begin))
+
+
+def _has_alert(block: Block) -> bool:
+    return bool(block.alerts)
+
+
+def _is_alert(line: Line) -> bool:
+    return line.level in ALERTS
+
+
+def _has_words(block: Block) -> bool:
+    return bool(block.sources & ~BUS)
+
+
+def _is_words(line: Line) -> bool:
+    return line.source != "bus"
+
+
+def _has_any(_: Block) -> bool:
+    return True
+
+
+def _is_any(_: Line) -> bool:
+    return True
 
 
 def _with_gaps(kept: list[tuple[int, Line]], first: int, last: int) -> list[Line]:

@@ -38,8 +38,13 @@ def bus_entries(messages: Iterable[BusMessage]) -> Iterator[Entry]:
 
 
 def platform_entries(lines: Iterable[PlatformLine], to_bench: Callable[[float], float]) -> Iterator[Entry]:
-    """Yield what the platform has; `to_bench` turns the board's stamps into moments of this machine's clock."""
+    """Yield what the platform has, by time; `to_bench` turns the board's stamps into moments of this machine's clock.
+
+    How session and device stand in the end comes before the session's log in the file, which is bounded.
+    """
+    entries: list[Entry] = []
     for line in lines:
         if isfinite(line.at):
             at = to_bench(line.at) if line.clock == "board" else line.at
-            yield at, harmless(line.text), WORDS.get((line.level or "").lower())
+            entries.append((at, harmless(line.text), WORDS.get((line.level or "").lower())))
+    yield from sorted(entries, key=lambda entry: entry[0])
