@@ -103,7 +103,8 @@ def test_a_search_finds_names_messages_and_logs(open_report: Open, report: Path)
     search(page, "dipping bench-3")
     expect(entry_of(page, BROWNOUT).get_by_text("dipping bench-3 to 10.2 V")).to_be_visible()
     expect(entry_of(page, GRIPPER)).to_be_hidden()
-    assert page.evaluate("[...CSS.highlights.get('found')].map(String)") == ["dipping bench-3"]
+    # What is typed is looked for a moment later, and again when more of it has come.
+    page.wait_for_function("[...CSS.highlights.get('found')].map(String).join() === 'dipping bench-3'")
 
     page.locator("#search").fill("no such thing")
     expect(page.locator("#found")).to_have_text("0 of 16 tests")

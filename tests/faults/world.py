@@ -167,8 +167,12 @@ def _wrong_reports(site: Site) -> Iterator[str]:
     page = site.run / "report.html"
     if page.exists() and not page.read_text().endswith("</html>"):
         yield "report.html is not whole"
-    if site.summary.exists() and (told := site.summary.read_text().count("\n### ")) != 1:
-        yield f"the CI system was told {told} times"
+    if site.summary.exists():
+        events = read_events(site.run / "events.jsonl")
+        verdicts = {event["verdict"] for event in events if event["event"] == "run-finished"}
+        told = site.summary.read_text().count("\n### ")
+        if not 1 <= told <= len(verdicts):  # a later teardown may have mended what the verdict was about
+            yield f"the CI system was told {told} times of {len(verdicts)} verdicts"
 
 
 def _wrong_verdict(site: Site, result: dict[str, Any], before: Inflicted | None) -> Iterator[str]:
