@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from roboticks_tasks import bench
+from tests.terminal import heed_signals
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,10 +23,8 @@ def own_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """Have signals do what they do at a terminal: who starts us in the background has some of them ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    """Have signals do what they do at a terminal."""
+    heed_signals()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

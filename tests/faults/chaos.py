@@ -11,11 +11,13 @@ from tests.faults.benches import KINDS
 from tests.faults.campaign import draw, numbered, play_all, table
 from tests.faults.cases import Outcome
 from tests.parts import find
+from tests.terminal import heed_signals
 
 
 def main(words: list[str] | None = None) -> int:
     """Run a campaign; return 1 when a case has shown a problem."""
     options = _parser().parse_args(words)
+    heed_signals()
     kinds = options.kinds or [kind for kind in KINDS if kind != "ssh" or find("sshd")]
     cases = draw(options.seed, options.runs, kinds=kinds)
     begin = time.monotonic()
