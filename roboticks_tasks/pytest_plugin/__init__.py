@@ -1,6 +1,7 @@
-"""The pytest plugin: fixtures that read the state of the run which started the tests. No lifecycle in here.
+"""The pytest plugin: fixtures on the run that has started the tests, or that `--profile` starts as its own process.
 
-Nothing of the package but what stops pytest in order is imported until a test asks for a fixture.
+No lifecycle in here. Outside a run nothing of the package is imported but what stops pytest in order, until a test asks
+for a fixture.
 """
 
 from __future__ import annotations

@@ -12,11 +12,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is run as a program, the tests are no package
 
+from roboticks_tasks.history import History
 from tests.benchmarks.large_run import write_large_run
 from tests.parts import find
+from tests.unit.made_history import finished, make
 
 EMPTY_TESTS = 2000
 SEVERAL = 5
+
+COUNT = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1]).execute("SELECT sum(duration) FROM outcome").fetchone()
+"""
 
 MAKE = """
 import os, sys, time
@@ -114,6 +121,18 @@ def opened(browser: str, page: Path) -> float:
     return took
 
 
+def history(folder: Path) -> None:
+    """Print what it costs to ask a history of 10,000 runs what is flaky, against counting its rows."""
+    path = folder / "history.sqlite3"
+    made = make(1, runs=10_000, flaky_tests={7: 0.08}, flaky_boards={3: 0.05})
+    with History.open(path) as written:
+        written.record(*(finished(each, number) for number, each in enumerate(made)))
+    rows = seconds("-c", COUNT, str(path), folder=folder)
+    asked = seconds("-m", "roboticks_tasks", "history", folder=folder, ROBOTICKS_HISTORY=str(path))
+    print(f"{'adding up 400,000 rows':44}{rows * 1000:8.0f} ms  1 (baseline of the next)")
+    print(f"{'  history of 10,000 runs of 40 tests':44}{asked * 1000:8.0f} ms  {asked / rows:.1f}")
+
+
 def main() -> None:
     """Measure, print."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it alone adds half to every start
@@ -123,6 +142,7 @@ def main() -> None:
         run = small(folder)
         plugin(folder, run)
         large(folder / "large")
+        history(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
