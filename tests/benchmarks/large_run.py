@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -26,8 +27,8 @@ def write_large_run(folder: Path, *, tests: int = 5000, megabytes: int = 100, fa
     _write_results(folder, tests, failed)
     _write_events(folder, tests, failed)
     size = megabytes * 1_000_000
-    _write_device_log(folder / "device-manager.log", size * 7 // 10, tests * EACH)
-    _write_console(folder / "console.log", size * 3 // 10, tests * EACH)
+    _write_log(folder / "device-manager.log", size * 7 // 10, tests * EACH, _device_line)
+    _write_log(folder / "console.log", size * 3 // 10, tests * EACH, _console_line)
 
 
 def _write_results(folder: Path, tests: int, failed: set[int]) -> None:
@@ -117,26 +118,18 @@ def _write_events(folder: Path, tests: int, failed: set[int]) -> None:
     state.save_result(folder, result)
 
 
-def _write_device_log(path: Path, size: int, seconds: float) -> None:
-    sample = len(_device_line(0, 0.0))
-    count = size // sample
+def _write_log(path: Path, size: int, seconds: float, line: Callable[[int, float], str]) -> None:
+    """Write lines of `size` bytes in all, spread over the time of the tests."""
+    count = size // len(line(0, 0.0))
     with path.open("w", encoding="utf-8") as stream:
         for number in range(count):
-            stream.write(_device_line(number, number / count * seconds))
+            stream.write(line(number, number / count * seconds))
 
 
 def _device_line(number: int, offset: float) -> str:
     moment = datetime.fromtimestamp(BEGIN + offset, UTC).isoformat(timespec="microseconds")[:-6]
     level = "ERROR" if number % 10_007 == 0 else "WARN " if number % 1_009 == 0 else "INFO "
     return f"{moment}Z {level} [arm] {WORDS} ({number:08})\n"
-
-
-def _write_console(path: Path, size: int, seconds: float) -> None:
-    sample = len(_console_line(0, 0.0))
-    count = size // sample
-    with path.open("w", encoding="utf-8") as stream:
-        for number in range(count):
-            stream.write(_console_line(number, number / count * seconds))
 
 
 def _console_line(number: int, offset: float) -> str:
