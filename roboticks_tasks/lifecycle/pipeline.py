@@ -46,8 +46,8 @@ from roboticks_tasks.profiles import Profile
 from roboticks_tasks.publishing import publish
 from roboticks_tasks.reporting.ci_log import folded
 from roboticks_tasks.signals import Interruption
+from roboticks_tasks.state import RESULT_FILE
 from roboticks_tasks.targets import Target, open_target
-from roboticks_tasks.upload.values import RECORD as UPLOAD_RECORD
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def main(
                 intact = _run(leased, record, interruption, connection, artifacts=artifacts, args=args)
                 # From here on a signal is only remembered. A local platform stays until it has the results.
                 if interruption.received is None:
-                    held.enter_context(in_use(record.run.backend, run=artifacts / UPLOAD_RECORD))
+                    held.enter_context(in_use(record.run.backend, run=artifacts / RESULT_FILE))
                 kept = keep_on_failure is not None and _keep(
                     leased,
                     record,

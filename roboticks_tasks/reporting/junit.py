@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
 
 from roboticks_tasks.disk import replacing, write_atomically
 from roboticks_tasks.errors import ConfigError
@@ -112,6 +111,8 @@ def _tell_loss(layout: Layout) -> str:
 
 
 def _root(counts: Counts, duration: float, attributes: Iterable[tuple[str, str]] = ()) -> bytes:
+    from xml.sax.saxutils import quoteattr  # it brings an HTTP client along, which every start would pay for
+
     values = {
         "name": "roboticks_tasks",
         "tests": str(sum(counts)),

@@ -45,6 +45,12 @@ def test_help_and_usage_errors_need_no_library(module: str) -> None:
     assert not any(name.startswith("roboticks_tasks.lifecycle") for name in found)
 
 
+def test_a_run_begins_without_what_only_its_reports_need() -> None:
+    found = imported_by("import roboticks_tasks.commands")
+    late = {"jinja2", "sqlite3", "urllib.request", "roboticks_tasks.history", "roboticks_tasks.upload"}
+    assert found & {*late, "roboticks_tasks.reporting.page", "roboticks_tasks.reporting.timeline"} == set()
+
+
 def test_the_pytest_plugin_costs_every_pytest_run_nothing_but_itself() -> None:
     found = imported_by("import pytest; before = set(sys.modules); import roboticks_tasks.pytest_plugin")
     assert {name.partition(".")[0] for name in found} & THIRD_PARTY == set()
