@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboticks_tasks.errors import ConfigError
+from roboticks_tasks.lifecycle.support.record import FIELDS
 from roboticks_tasks.models import Composition, Deployment, Provenance, RunResult
 from roboticks_tasks.reporting import junit
 from roboticks_tasks.reporting.lifecycle_suite import STEPS, SUITE
@@ -216,3 +217,7 @@ def test_a_file_that_is_no_junit_file_is_left_out_and_it_is_said(tmp_path: Path,
     suite, *others = merged(tmp_path, a_result(), f"<{root}><testsuite><testcase/></testsuite></{root}>")
     assert others == []
     assert f"it is no JUnit file: it begins with <{root}>" in str(suite.findall("testcase")[-1][0].get("message"))
+
+
+def test_the_suite_has_the_steps_whose_values_a_run_records() -> None:
+    assert tuple(FIELDS) == STEPS

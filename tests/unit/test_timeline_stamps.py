@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboticks_tasks.reporting.timeline.levels import level_of
-from roboticks_tasks.reporting.timeline.lines import WIDEST, harmless
+from roboticks_tasks.reporting.timeline.lines import WIDEST, as_line
 from roboticks_tasks.reporting.timeline.stamps import Reader
 
 NOON = datetime(2026, 11, 22, 14, 31, 35, tzinfo=UTC).timestamp()
@@ -119,7 +119,7 @@ def test_any_text_has_a_time_and_a_level_or_none(text: str) -> None:
 
 @given(st.text())
 def test_any_text_becomes_one_line_that_harms_nobody(text: str) -> None:
-    line = harmless(text)
+    line = as_line(text)
     assert all(letter.isprintable() or letter == "\t" or letter.isspace() or ord(letter) > 0xA0 for letter in line)
     assert not {"\n", "\r", "\x1b", "\0", "\x85", "\u2028", "\u202e"} & set(line)
     line.encode()

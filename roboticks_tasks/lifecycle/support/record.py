@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 FIELDS = {
     "ensure_board": "board",
-    "ensure_backend": "backend",
     "ensure_binary": "binary",
+    "ensure_backend": "backend",
     "launch_dm": "dm",
     "await_dsn": "dsn",
     "await_session": "session",

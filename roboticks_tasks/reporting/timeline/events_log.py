@@ -20,7 +20,7 @@ from roboticks_tasks.events import (
     StepStarted,
 )
 from roboticks_tasks.reporting.timeline.board_log import Entry
-from roboticks_tasks.reporting.timeline.lines import Part, harmless
+from roboticks_tasks.reporting.timeline.lines import Part, as_line
 from roboticks_tasks.reporting.timeline.segments import BACKWARD, Anchor, Run
 from roboticks_tasks.reporting.values import Case, Level
 from roboticks_tasks.state import RunState
@@ -109,17 +109,17 @@ def step_entries(events: Iterable[AnyEvent]) -> Iterator[Entry]:
         at = onward(event.at)
         match event:
             case RunStarted():
-                yield at, f"run {event.run_id} of profile {harmless(event.profile)} began", "info"
+                yield at, f"run {event.run_id} of profile {as_line(event.profile)} began", "info"
             case StepStarted():
                 limit = "" if event.timeout is None else f" (it may take {event.timeout:g} s)"
-                yield at, f"{harmless(event.name)} began{limit}", "info"
+                yield at, f"{as_line(event.name)} began{limit}", "info"
             case StepFinished():
                 why = f": {event.error}" if event.error else ""
-                said = harmless(f"{event.name} {event.outcome} after {event.duration:.2f} s{why}")
+                said = as_line(f"{event.name} {event.outcome} after {event.duration:.2f} s{why}")
                 yield at, said, "info" if event.outcome == "ok" else "error"
             case RunFinished():
                 level: Level = "info" if event.verdict == "passed" else "error"
-                yield at, harmless(f"the run ended: {event.verdict} ({event.exit_code}): {event.reason}"), level
+                yield at, as_line(f"the run ended: {event.verdict} ({event.exit_code}): {event.reason}"), level
             case _:
                 pass
 
@@ -132,12 +132,12 @@ def case_entries(events: Iterable[AnyEvent], spells: dict[str, Spell]) -> Iterat
         match event:
             case CaseStarted():
                 spells[event.nodeid] = Spell(at, None)
-                yield at, f"{harmless(event.nodeid)} began", "info"
+                yield at, f"{as_line(event.nodeid)} began", "info"
             case CaseFinished():
                 begun = spells.get(event.nodeid)
                 spells[event.nodeid] = Spell(begun.begin if begun else at - max(0.0, event.duration), at)
                 why = f": {event.message}" if event.message else ""
-                said = harmless(f"{event.nodeid} {event.outcome} after {event.duration:.2f} s{why}")
+                said = as_line(f"{event.nodeid} {event.outcome} after {event.duration:.2f} s{why}")
                 yield at, said, LEVELS.get(event.outcome, "error")
             case _:
                 pass
@@ -148,10 +148,10 @@ def entries_of_cases(cases: Sequence[Case]) -> Iterator[Entry]:
     found: list[Entry] = []
     for case in cases:
         if case.begin is not None:
-            found.append((case.begin, f"{harmless(case.nodeid)} began", "info"))
+            found.append((case.begin, f"{as_line(case.nodeid)} began", "info"))
         if case.end is not None:
             why = f": {case.message}" if case.message else ""
-            said = harmless(f"{case.nodeid} {case.outcome} after {case.duration:.2f} s{why}")
+            said = as_line(f"{case.nodeid} {case.outcome} after {case.duration:.2f} s{why}")
             found.append((case.end, said, LEVELS.get(case.outcome, "error")))
     yield from sorted(found, key=lambda entry: entry[0])
 
@@ -172,10 +172,10 @@ def command_entries(events: Iterable[AnyEvent]) -> Iterator[Entry]:
 
 
 def _command(event: Commanded) -> Iterator[Entry]:
-    yield event.begin, f"$ {harmless(event.command)}", "info"
+    yield event.begin, f"$ {as_line(event.command)}", "info"
     end = event.begin + max(0.0, event.duration)
     lines = [line for line in event.output.splitlines() if line.strip()]
     for line in lines[-LAST_WORDS:]:
-        yield end, harmless(line), None
+        yield end, as_line(line), None
     code = "no exit code" if event.exit_code is None else f"exit code {event.exit_code}"
     yield end, f"= {code} after {event.duration:.2f} s", "warning" if event.exit_code else "info"

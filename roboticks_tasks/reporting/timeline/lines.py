@@ -64,7 +64,7 @@ def cut(line: str) -> str:
     return line if len(line) <= WIDEST else f"{line[:WIDEST]}{MARK}"
 
 
-def harmless(text: str) -> str:
+def as_line(text: str) -> str:
     """Return text of any kind as one line, without anything that a terminal or a file of lines could stumble over."""
     if text.isascii() and text.isprintable():
         return cut(text)

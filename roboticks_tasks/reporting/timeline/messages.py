@@ -9,7 +9,7 @@ import msgspec
 
 from roboticks_tasks.reporting.timeline.board_log import Entry
 from roboticks_tasks.reporting.timeline.levels import WORDS
-from roboticks_tasks.reporting.timeline.lines import WIDEST, harmless
+from roboticks_tasks.reporting.timeline.lines import WIDEST, as_line
 
 
 class BusMessage(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ def bus_entries(messages: Iterable[BusMessage]) -> Iterator[Entry]:
     for message in messages:
         if isfinite(message.at):
             said = bytes(message.message)[: 4 * WIDEST].decode("utf-8", "backslashreplace")
-            yield message.at, harmless(f"{message.topic} {said}"), None
+            yield message.at, as_line(f"{message.topic} {said}"), None
 
 
 def platform_entries(lines: Iterable[PlatformLine], to_bench: Callable[[float], float]) -> Iterator[Entry]:
@@ -46,5 +46,5 @@ def platform_entries(lines: Iterable[PlatformLine], to_bench: Callable[[float], 
     for line in lines:
         if isfinite(line.at):
             at = to_bench(line.at) if line.clock == "board" else line.at
-            entries.append((at, harmless(line.text), WORDS.get((line.level or "").lower())))
+            entries.append((at, as_line(line.text), WORDS.get((line.level or "").lower())))
     yield from sorted(entries, key=lambda entry: entry[0])
