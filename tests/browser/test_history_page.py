@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page, expect
 
 from roboticks_tasks.history import History
@@ -18,6 +14,7 @@ from roboticks_tasks.history.report import look
 from roboticks_tasks.history.rows import Window
 from tests.browser.chromium import CONTRASTS
 from tests.browser.conftest import Open
+from tests.browser.pictures import check_picture
 from tests.unit.made_history import finished, make
 
 PICTURE = Path(__file__).with_name("history.png")
@@ -97,12 +94,4 @@ def test_what_tests_and_boards_are_called_is_text(open_report: Open, tmp_path: P
 def test_the_picture_in_the_readme_is_of_this_page(open_report: Open, page_file: Path) -> None:
     page = open_report(page_file, viewport={"width": 1280, "height": HEIGHT})
     shown = [line.strip() for line in page.locator("h1, h2, p").all_inner_texts() if line.strip()]
-    if os.environ.get("REDRAW"):
-        page.screenshot(path=PICTURE)
-        with Image.open(PICTURE) as picture:
-            told = PngInfo()
-            told.add_itxt("words", json.dumps(shown))
-            picture.save(PICTURE, pnginfo=told, optimize=True)
-    with Image.open(PICTURE) as picture:
-        assert picture.size == (1280, HEIGHT)
-        assert json.loads(picture.info["words"]) == shown, "draw it anew: REDRAW=1 pytest tests/browser"
+    check_picture(PICTURE, page, shown)

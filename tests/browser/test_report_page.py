@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,8 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from roboticks_tasks.models import Attachment, StepResult, TeardownPart, TeardownReport
@@ -22,6 +18,7 @@ from roboticks_tasks.reporting.values import Case, Diagnosis, Finished, Line, So
 from tests.browser import example
 from tests.browser.chromium import CONTRASTS
 from tests.browser.conftest import Open
+from tests.browser.pictures import check_picture
 
 BROWNOUT = "tests/test_arm.py::test_the_arm_comes_home_after_a_brownout"
 GRIPPER = "tests/test_arm.py::test_the_gripper_lets_go_when_the_arm_faults"
@@ -378,15 +375,7 @@ def test_five_thousand_tests_and_a_hundred_megabytes_of_log_are_a_page(open_repo
 def test_the_picture_in_the_readme_is_of_this_page(open_report: Open, report: Path) -> None:
     page = open_report(report, viewport={"width": 1280, "height": HEIGHT})
     shown = words_in_view(page)
-    if os.environ.get("REDRAW"):
-        page.screenshot(path=PICTURE)
-        with Image.open(PICTURE) as picture:
-            told = PngInfo()
-            told.add_itxt("words", json.dumps(shown))
-            picture.save(PICTURE, pnginfo=told, optimize=True)
-    with Image.open(PICTURE) as picture:
-        assert picture.size == (1280, HEIGHT)
-        assert json.loads(picture.info["words"]) == shown, "draw it anew: REDRAW=1 pytest tests/browser"
+    check_picture(PICTURE, page, shown)
 
 
 def words_in_view(page: Page) -> list[str]:

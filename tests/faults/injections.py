@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from signal import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
+from roboticks_tasks.reporting.lifecycle_suite import STEPS
 from tests.faults.harness import Fault, Run, send
-from tests.faults.moments import PUBLISHING, STEPS
+from tests.faults.moments import PUBLISHING
 from tests.faults.slow_proxy import SlowProxy
 
 ANY = ("spawn", *STEPS, PUBLISHING)

@@ -11,18 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-STEPS = (
-    "ensure_board",
-    "ensure_binary",
-    "ensure_backend",
-    "launch_dm",
-    "await_dsn",
-    "await_session",
-    "deploy",
-    "pytest_session",
-    "teardown",
-)
-
 PUBLISHING = "publishing"
 """What begins when the run has told its verdict; nobody tells its end."""
 

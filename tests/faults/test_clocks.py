@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from roboticks_tasks.events import RunFinished, RunStarted, StepFinished, StepStarted, read_events
+from roboticks_tasks.reporting.lifecycle_suite import STEPS
 from tests.e2e.bench import Bench
 from tests.faults.clocks import DAY, HOUR, Clock, faked_clock
-from tests.faults.moments import STEPS, Moment, await_moment
+from tests.faults.moments import Moment, await_moment
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 60.0
