@@ -99,7 +99,7 @@ class Platform:
     def stop(self) -> int:
         """Ask the process to end, and return its exit code."""
         self.process.terminate()
-        return self.process.wait(PATIENCE)
+        return self.process.wait(3 * PATIENCE)  # it stores first what its broker has acknowledged
 
     def kill(self) -> None:
         """Kill the process as the power switch would."""

@@ -69,8 +69,13 @@ def test_it_has_no_open_files_but_its_log(robot: Robot) -> None:
     robot.start("exec sleep 60")
     (process,) = robot.started
     until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "the program runs")
-    links = {fd.name: str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()}
-    assert links == {"0": "/dev/null", "1": robot.log, "2": robot.log}
+    wanted = {"0": "/dev/null", "1": robot.log, "2": robot.log}
+
+    def links() -> dict[str, str]:
+        return {fd.name: str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()}
+
+    until(lambda: len(links()) == len(wanted), "it has read what a program reads of its locale")
+    assert links() == wanted
 
 
 def test_its_output_and_errors_go_to_the_log_which_begins_empty(robot: Robot) -> None:
